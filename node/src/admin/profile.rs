@@ -1,0 +1,99 @@
+//! CPU profiles of the running process, for those who enabled them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use pprof::protos::Message;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+// The answer comes only after the profile; clients and load balancers give up on longer silence.
+const LONGEST: u64 = 60;
+const USUAL: u64 = 10;
+// Not a divisor of any usual timer, so that periodic work is not missed or hit each time.
+const TIMES_A_SECOND: i32 = 99;
+
+/// Sampling is a process-wide signal: one profile at a time.
+pub(super) type OneAtATime = Arc<Mutex<()>>;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    seconds: Option<u64>,
+}
+
+/// `/debug/pprof/profile?seconds=N`: the format of `go tool pprof`.
+pub(super) async fn profile(
+    State(turn): State<OneAtATime>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let encode = |report: pprof::Report| report.pprof().map(|profile| profile.encode_to_vec());
+    match sample(turn, wanted, encode).await {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// `/debug/pprof/flamegraph?seconds=N`: a picture for the browser.
+pub(super) async fn flamegraph(
+    State(turn): State<OneAtATime>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let draw = |report: pprof::Report| {
+        let mut picture = Vec::new();
+        report.flamegraph(&mut picture).map(|()| picture)
+    };
+    match sample(turn, wanted, draw).await {
+        Ok(picture) => ([(header::CONTENT_TYPE, "image/svg+xml")], picture).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn sample(
+    turn: OneAtATime,
+    wanted: Wanted,
+    render: impl FnOnce(pprof::Report) -> pprof::Result<Vec<u8>> + Send + 'static,
+) -> Result<Vec<u8>, (StatusCode, String)> {
+    let seconds = wanted.seconds.unwrap_or(USUAL);
+    if !(1..=LONGEST).contains(&seconds) {
+        return Err((
+            StatusCode::BAD_REQUEST,
+            format!("seconds must be 1 to {LONGEST}, got {seconds}\n"),
+        ));
+    }
+    let Ok(turn) = turn.try_lock_owned() else {
+        return Err((
+            StatusCode::CONFLICT,
+            "another profile is being taken\n".to_owned(),
+        ));
+    };
+    let failed = |error: pprof::Error| {
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("no profile: {error}\n"),
+        )
+    };
+    let profiler = pprof::ProfilerGuardBuilder::default()
+        .frequency(TIMES_A_SECOND)
+        // Unwinding out of these can deadlock or fault.
+        .blocklist(&["libc", "libgcc", "pthread", "vdso"])
+        .build()
+        .map_err(failed)?;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    // Symbols are looked up in the binary: too slow for a thread that serves others.
+    let rendered = tokio::task::spawn_blocking(move || {
+        let report = profiler.report().build().and_then(render);
+        drop(profiler);
+        drop(turn);
+        report
+    });
+    match rendered.await {
+        Ok(report) => report.map_err(failed),
+        Err(error) => Err((
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("no profile: {error}\n"),
+        )),
+    }
+}

@@ -1,0 +1,19 @@
+//! The chassis both programs stand on: configuration, command line, logging, self-metrics, Sentry, the admin HTTP
+//! server, the Consul client, and an orderly start and stop.
+//!
+//! Nothing here knows about metrics that travel the tier. Nothing outside this crate touches the metrics recorder,
+//! Sentry or the process's signals.
+
+pub mod admin;
+pub mod chassis;
+pub mod cli;
+pub mod config;
+pub mod consul;
+pub mod grpc;
+pub mod lifecycle;
+pub mod reload;
+pub mod repeats;
+pub mod telemetry;
+
+pub use chassis::{BoxError, Chassis, Node, Program, run};
+pub use reload::{Change, Reload, Reloads};
