@@ -1,0 +1,376 @@
+//! The proxy as a running whole: sockets bound, tasks started, and an orderly end.
+//!
+//! Leaving: `/ready` says so, and connections are asked to end in good order, when their requests are answered. Whoever connects again, since it
+//! has not been told yet to go elsewhere, is served until clients stay away, or for half of `shutdown_timeout`. Then the queues are sent, all
+//! within `shutdown_timeout`. The admin pages stay until the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tributary_node::config::Problems;
+use tributary_node::grpc::{self, GrpcSettings};
+use tributary_node::{BoxError, Node, Reloads, admin};
+
+use crate::config::Config;
+use crate::destination::{Budget, Limits, Settings};
+use crate::discovery::{self, Discovery};
+use crate::ignore::IgnoredTags;
+use crate::ingest::{self, Activity};
+use crate::membership::{Membership, Order, Reconfiguration, Rules};
+use crate::ring::Ring;
+use crate::route::{Router, Table, wall_clock};
+use crate::status;
+
+/// A proxy that takes metrics.
+#[derive(Debug)]
+pub struct Proxy {
+    grpc_address: Option<SocketAddr>,
+    http_address: Option<SocketAddr>,
+    router: Arc<Router>,
+    node: Node,
+    reloads: Reloads<Config>,
+    shutdown_timeout: Duration,
+    controls: Controls,
+    grpc: Option<Doors>,
+    activity: Arc<Activity>,
+    /// Nothing is taken any more.
+    closing: CancellationToken,
+    /// Ends discovery; its task gives the destinations back.
+    settle: CancellationToken,
+    membership: JoinHandle<Membership>,
+}
+
+/// How settings get to where they are used.
+#[derive(Debug)]
+struct Controls {
+    orders: mpsc::Sender<Order>,
+    budget: Arc<Budget>,
+    ack_timeout: watch::Sender<Duration>,
+}
+
+type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
+/// Two servers on one socket.
+#[derive(Debug)]
+struct Doors {
+    /// Serves until the proxy is told to leave.
+    front: Serving,
+    /// Serves those that come after that.
+    back: Serving,
+}
+
+/// After this long without a request, or a tenth of `shutdown_timeout`, clients have gone elsewhere.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Runs a proxy until `node.stop`, and through its orderly end.
+///
+/// # Errors
+/// When it cannot start, or can no longer take connections.
+pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
+    let discovery = discovery::from_config(&config)?;
+    Proxy::start(&config, node, discovery).await?.wait().await
+}
+
+impl Proxy {
+    /// Binds the sockets and starts to route.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub async fn start(
+        config: &Config,
+        node: Node,
+        discovery: Box<dyn Discovery>,
+    ) -> Result<Self, BoxError> {
+        let listener = match config.grpc_listen() {
+            "" => None,
+            address => Some(admin::bind(address).await?),
+        };
+        let budget = Arc::new(Budget::new(config.queue.total.as_usize()));
+        let router = router(config, budget.clone())?;
+        let max_message = config.max_message_size.as_usize();
+        let closing = CancellationToken::new();
+        let activity = Arc::new(Activity::default());
+        let routes = ingest::import::routes(router.clone(), max_message, closing.clone())
+            .merge(status::routes(router.clone()));
+        let http_address = node.serve_admin(routes).await?;
+
+        let rules = Rules {
+            algorithm: config.ring.algorithm,
+            interval: config.interval.get(),
+            failover_after: config.failover_after.get(),
+        };
+        let mut membership =
+            Membership::new(router.clone(), rules, settings(config), budget.clone());
+        let known = node
+            .readiness
+            .condition("destinations", "no destination is known");
+        let (orders, ordered) = mpsc::channel(1);
+        let (ack_timeout, ack_timeouts) = watch::channel(config.ack_timeout.get());
+        let controls = Controls {
+            orders,
+            budget: budget.clone(),
+            ack_timeout,
+        };
+        let settle = CancellationToken::new();
+        let settled = settle.clone();
+        let membership = tokio::spawn(async move {
+            tokio::select! {
+                () = membership.follow(discovery, known, ordered) => {}
+                () = settled.cancelled() => {}
+            }
+            membership
+        });
+        tokio::spawn(observe(
+            router.clone(),
+            budget,
+            config.stats_interval.get(),
+            settle.clone(),
+        ));
+        tokio::spawn(keep_books(
+            router.clone(),
+            config.interval.get(),
+            settle.clone(),
+        ));
+
+        let grpc_settings = GrpcSettings {
+            max_message,
+            ..GrpcSettings::default()
+        };
+        let grpc_address = listener.as_ref().map(|listener| listener.local_addr());
+        let grpc_address = grpc_address.transpose()?;
+        let service = ingest::grpc::service(
+            router.clone(),
+            &grpc_settings,
+            ack_timeouts,
+            activity.clone(),
+            node.stop.clone(),
+        );
+        let serve = |listener, from: CancellationToken, until: CancellationToken| {
+            let server = grpc::server(&grpc_settings).add_service(service.clone());
+            tokio::spawn(async move {
+                from.cancelled().await;
+                server
+                    .serve_with_incoming_shutdown(grpc::incoming(listener), until.cancelled_owned())
+                    .await
+            })
+        };
+        let grpc = match listener.map(two).transpose()? {
+            None => None,
+            Some((front, back)) => {
+                let now = CancellationToken::new();
+                now.cancel();
+                Some(Doors {
+                    front: serve(front, now, node.stop.clone()),
+                    back: serve(back, node.stop.clone(), closing.clone()),
+                })
+            }
+        };
+        if let Some(address) = grpc_address {
+            tracing::info!(%address, "gRPC server listens");
+        }
+        Ok(Self {
+            grpc_address,
+            http_address,
+            router,
+            reloads: node.reloads(config.clone()),
+            node,
+            shutdown_timeout: config.shutdown_timeout.get(),
+            controls,
+            grpc,
+            activity,
+            closing,
+            settle,
+            membership,
+        })
+    }
+
+    /// Where gRPC is taken.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
+    }
+
+    /// Where HTTP is taken.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// The routing.
+    pub fn router(&self) -> &Arc<Router> {
+        &self.router
+    }
+
+    /// Waits for `node.stop`, follows changes of the settings until then, and goes through the orderly end.
+    ///
+    /// # Errors
+    /// When the gRPC server ends by itself.
+    pub async fn wait(self) -> Result<(), BoxError> {
+        let Self {
+            node,
+            mut reloads,
+            mut shutdown_timeout,
+            controls,
+            mut grpc,
+            activity,
+            closing,
+            settle,
+            membership,
+            ..
+        } = self;
+        loop {
+            tokio::select! {
+            // The server ends by it too.
+            biased;
+            () = node.stop.cancelled() => break,
+            change = reloads.next() => match controls.reconfigure(&change.old, &change.new).await {
+                Ok(()) => {
+                    shutdown_timeout = change.new.shutdown_timeout.get();
+                    reloads.applied(change);
+                }
+                Err(error) => reloads.refused(&error),
+            },
+            Some(ended) = async { Some((&mut grpc.as_mut()?.front).await) } => {
+                return Err(match ended {
+                    Ok(Ok(())) => "gRPC server ended".into(),
+                    Ok(Err(error)) => error.into(),
+                    Err(error) => error.into(),
+                });
+            }
+            }
+        }
+        node.readiness.set_draining();
+        let start = Instant::now();
+        // Being late is no error: then nothing new is taken.
+        let half = start + shutdown_timeout / 2;
+        let _ = timeout_at(half, activity.quiet(QUIET.min(shutdown_timeout / 10))).await;
+        closing.cancel();
+        if let Some(Doors { front, back }) = &mut grpc
+            && timeout_at(half + shutdown_timeout / 4, async {
+                tokio::join!(&mut *front, &mut *back)
+            })
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests were still under way and have been cut off");
+            front.abort();
+            back.abort();
+        }
+        settle.cancel();
+        let membership = membership.await?;
+        let left = node.done_by().saturating_duration_since(Instant::now());
+        membership.drain(left).await;
+        Ok(())
+    }
+}
+
+impl Controls {
+    /// Goes over to other settings, or changes nothing.
+    async fn reconfigure(&self, old: &Config, new: &Config) -> Result<(), BoxError> {
+        let addresses = new.static_addresses();
+        let named = new.consul_service().is_empty() && addresses != old.static_addresses();
+        let (done, outcome) = oneshot::channel();
+        let what = Reconfiguration {
+            addresses: named.then_some(addresses),
+            ignored: match new.ignore_tags == old.ignore_tags {
+                true => None,
+                false => Some(ignored(new)?),
+            },
+            failover_after: new.failover_after.get(),
+            settings: settings(new),
+        };
+        self.orders.send(Order { what, done }).await?;
+        outcome.await??;
+        self.budget.set_limit(new.queue.total.as_usize());
+        self.ack_timeout.send_replace(new.ack_timeout.get());
+        Ok(())
+    }
+}
+
+/// What all destinations have in common.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        limits: Limits::of_queue(config.queue.per_destination.as_usize()),
+        dial_timeout: config.dial_timeout.get(),
+        forward_timeout: config.forward_timeout.get(),
+        stall_after: config.stall_after.get(),
+    }
+}
+
+fn ignored(config: &Config) -> Result<IgnoredTags, BoxError> {
+    let mut problems = Problems::new("settings");
+    let ignored = IgnoredTags::compile(&config.ignore_tags, &mut problems);
+    match problems.is_empty() {
+        true => Ok(ignored),
+        false => Err(problems.into()),
+    }
+}
+
+/// The same socket twice.
+fn two(listener: TcpListener) -> io::Result<(TcpListener, TcpListener)> {
+    let first = listener.into_std()?;
+    let second = first.try_clone()?;
+    Ok((
+        TcpListener::from_std(first)?,
+        TcpListener::from_std(second)?,
+    ))
+}
+
+/// A router without destinations.
+fn router(config: &Config, budget: Arc<Budget>) -> Result<Arc<Router>, BoxError> {
+    let ignored = Arc::new(ignored(config)?);
+    let ring = Arc::new(Ring::build(config.ring.algorithm, [])?);
+    let nobody = Table::new(0, 0, ring, ignored, Vec::new());
+    Ok(Arc::new(Router::new(nobody, budget)))
+}
+
+/// Closes an interval of the ledger at each multiple of it by the wall clock.
+async fn keep_books(router: Arc<Router>, interval: Duration, settle: CancellationToken) {
+    let interval = (interval.as_millis() as u64).max(1);
+    loop {
+        let end = (wall_clock() / interval + 1) * interval;
+        while let left @ 1.. = end.saturating_sub(wall_clock()) {
+            // Not in one piece: the clock may be set.
+            let nap = Duration::from_millis(left.min(1000));
+            tokio::select! {
+                () = settle.cancelled() => return,
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+        router.ledger().close_interval(end / 1000);
+    }
+}
+
+/// Shows the state of the queues, and what each destination was given since the last time.
+async fn observe(
+    router: Arc<Router>,
+    budget: Arc<Budget>,
+    every: Duration,
+    settle: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(100)));
+    loop {
+        tokio::select! {
+            () = settle.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        gauge!("forward.queue_bytes_total").set(budget.used() as f64);
+        for destination in router.table().destinations() {
+            let report = destination.report();
+            let name = report.address.to_string();
+            gauge!("metrics_by_destination", "destination" => name.clone())
+                .set(destination.take_routed() as f64);
+            gauge!("forward.buffer_size", "destination" => name.clone())
+                .set(report.queued_metrics as f64);
+            gauge!("forward.available", "destination" => name.clone())
+                .set(f64::from(u8::from(report.unavailable.is_none())));
+            gauge!("forward.queue_bytes", "destination" => name).set(report.queued_bytes as f64);
+        }
+    }
+}

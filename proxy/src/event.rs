@@ -1,0 +1,416 @@
+//! What happens in a proxy, as types: each writes its log line and its counters together.
+//!
+//! Names that Veneur's proxies have are kept, with their meaning. What can happen very often is counted each time and logged once in a
+//! while for each destination and cause.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use tracing::{debug, error, info, warn};
+
+use tributary_node::repeats::{More, Repeats};
+
+use crate::route::Skipped;
+
+/// Holds back log lines that repeat, by what they tell, whom it concerns, and the cause.
+static REPEATS: LazyLock<Repeats<(&'static str, String, &'static str)>> =
+    LazyLock::new(Repeats::default);
+
+fn tell(what: &'static str, whom: &str, cause: &'static str) -> Option<More> {
+    REPEATS.tell(&(what, whom.to_owned(), cause))
+}
+
+/// How metrics reach a proxy; the names are Veneur's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Unary,
+    Stream,
+    Http,
+}
+
+impl Protocol {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "grpc-single",
+            Self::Stream => "grpc-stream",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// Metrics of one request, or one stretch of a stream, were queued for their destinations.
+#[derive(Debug)]
+pub(crate) struct MetricsRouted<'a> {
+    pub protocol: Protocol,
+    pub metrics: u64,
+    pub skipped: &'a Skipped,
+    /// Scan, look-up and queueing.
+    pub took: Duration,
+}
+
+impl MetricsRouted<'_> {
+    pub(crate) fn emit(&self) {
+        let protocol = self.protocol.name();
+        counter!("proxy.metrics_total", "protocol" => protocol).increment(self.metrics);
+        histogram!("proxy.duration_ns").record(self.took.as_nanos() as f64);
+        for (cause, metrics) in self.skipped.iter() {
+            MetricsSkipped {
+                protocol: self.protocol,
+                cause,
+                metrics,
+                detail: "cannot be routed",
+            }
+            .emit();
+        }
+    }
+}
+
+/// Metrics of a request were skipped while the others went on.
+#[derive(Debug)]
+pub(crate) struct MetricsSkipped<'a> {
+    pub protocol: Protocol,
+    pub cause: &'static str,
+    pub metrics: u64,
+    pub detail: &'a str,
+}
+
+impl MetricsSkipped<'_> {
+    pub(crate) fn emit(&self) {
+        let (protocol, cause) = (self.protocol.name(), self.cause);
+        counter!("import.errors_total", "protocol" => protocol, "cause" => cause)
+            .increment(self.metrics);
+        if let Some(more) = tell("skipped", protocol, cause) {
+            warn!(
+                protocol,
+                cause,
+                metrics = self.metrics,
+                detail = self.detail,
+                "metrics skipped{more}"
+            );
+        }
+    }
+}
+
+/// A request was answered.
+#[derive(Debug)]
+pub(crate) struct RequestServed {
+    pub protocol: Protocol,
+    pub took: Duration,
+}
+
+impl RequestServed {
+    pub(crate) fn emit(&self) {
+        histogram!("import.duration_ns", "protocol" => self.protocol.name())
+            .record(self.took.as_nanos() as f64);
+    }
+}
+
+/// A whole request was refused, and nothing of it taken.
+#[derive(Debug)]
+pub(crate) struct RequestRefused<'a> {
+    pub protocol: Protocol,
+    /// Veneur's `deflate`, `json` and `unknown_content_encoding`; ours `empty`, `framing`, `too_large`, `no_destination`, `total_full`, `stream`.
+    pub cause: &'static str,
+    /// What the sender is told.
+    pub detail: &'a str,
+}
+
+impl RequestRefused<'_> {
+    pub(crate) fn emit(&self) {
+        let (protocol, cause) = (self.protocol.name(), self.cause);
+        counter!("import.request_error_total", "protocol" => protocol, "cause" => cause)
+            .increment(1);
+        if let Some(more) = tell("refused", protocol, cause) {
+            warn!(
+                protocol,
+                cause,
+                detail = self.detail,
+                "request refused{more}"
+            );
+        }
+    }
+}
+
+/// A batch reached its destination.
+#[derive(Debug)]
+pub(crate) struct BatchDelivered<'a> {
+    pub destination: &'a str,
+    pub metrics: u32,
+    pub bytes: usize,
+    pub took: Duration,
+}
+
+impl BatchDelivered<'_> {
+    pub(crate) fn emit(&self) {
+        let destination = self.destination.to_owned();
+        counter!("proxy.proxied_metrics_total", "destination" => destination)
+            .increment(u64::from(self.metrics));
+        histogram!("forward.duration_ns").record(self.took.as_nanos() as f64);
+        histogram!("forward.content_length_bytes").record(self.bytes as f64);
+    }
+}
+
+/// A batch was not delivered this time.
+#[derive(Debug)]
+pub(crate) struct ForwardFailed<'a> {
+    pub destination: &'a str,
+    pub cause: &'static str,
+    pub detail: &'a str,
+    /// Whether it goes again.
+    pub retried: bool,
+}
+
+impl ForwardFailed<'_> {
+    pub(crate) fn emit(&self) {
+        let destination = self.destination.to_owned();
+        counter!("forward.error_total", "cause" => self.cause, "destination" => destination)
+            .increment(1);
+        if let Some(more) = tell("failed", self.destination, self.cause) {
+            warn!(
+                destination = self.destination,
+                cause = self.cause,
+                detail = self.detail,
+                retried = self.retried,
+                "forwarding failed{more}"
+            );
+        }
+    }
+}
+
+/// Metrics that no destination will get through this proxy.
+#[derive(Debug)]
+pub(crate) struct MetricsLost<'a> {
+    /// Empty where there is none.
+    pub destination: &'a str,
+    /// `queue_full`, `total_full`, `no_destination`, `shutdown`, or why forwarding failed.
+    pub cause: &'static str,
+    pub metrics: u64,
+}
+
+impl MetricsLost<'_> {
+    pub(crate) fn emit(&self) {
+        let destination = self.destination.to_owned();
+        counter!("proxy.proxied_metrics_failed", "cause" => self.cause, "destination" => destination)
+            .increment(self.metrics);
+        if let Some(more) = tell("lost", self.destination, self.cause) {
+            error!(
+                destination = self.destination,
+                cause = self.cause,
+                metrics = self.metrics,
+                "metrics lost{more}"
+            );
+        }
+    }
+}
+
+/// Metrics that stay with their senders: they are told that these are not known to be merged.
+#[derive(Debug)]
+pub(crate) struct MetricsReturned<'a> {
+    pub destination: &'a str,
+    /// `connect`, `connection`, `stalled` or `busy` for a destination that is unavailable; `queue_full`, `late`, `retired`, `shutdown`; or
+    /// why forwarding failed.
+    pub cause: &'static str,
+    pub metrics: u64,
+}
+
+impl MetricsReturned<'_> {
+    pub(crate) fn emit(&self) {
+        let destination = self.destination.to_owned();
+        counter!("proxy.returned_metrics_total", "cause" => self.cause, "destination" => destination)
+            .increment(self.metrics);
+        if let Some(more) = tell("returned", self.destination, self.cause) {
+            info!(
+                destination = self.destination,
+                cause = self.cause,
+                metrics = self.metrics,
+                "metrics are left to their senders{more}"
+            );
+        }
+    }
+}
+
+/// A request of stamped metrics was answered.
+#[derive(Debug)]
+pub(crate) struct RequestAcknowledged {
+    pub acknowledged: u64,
+    pub unacknowledged: u64,
+}
+
+impl RequestAcknowledged {
+    pub(crate) fn emit(&self) {
+        counter!("import.acknowledged_total").increment(self.acknowledged);
+        counter!("import.unacknowledged_total").increment(self.unacknowledged);
+    }
+}
+
+/// A destination does not answer: senders are not made to wait for it.
+#[derive(Debug)]
+pub(crate) struct DestinationUnavailable<'a> {
+    pub destination: &'a str,
+    pub cause: &'static str,
+}
+
+impl DestinationUnavailable<'_> {
+    pub(crate) fn emit(&self) {
+        let destination = self.destination.to_owned();
+        counter!("forward.unavailable_total", "cause" => self.cause, "destination" => destination)
+            .increment(1);
+        if let Some(more) = tell("unavailable", self.destination, self.cause) {
+            warn!(
+                destination = self.destination,
+                cause = self.cause,
+                "destination is unavailable{more}"
+            );
+        }
+    }
+}
+
+/// A destination answers again.
+#[derive(Debug)]
+pub(crate) struct DestinationAvailable<'a> {
+    pub destination: &'a str,
+    pub after: Duration,
+}
+
+impl DestinationAvailable<'_> {
+    pub(crate) fn emit(&self) {
+        histogram!("forward.unavailable_seconds").record(self.after.as_secs_f64());
+        if let Some(more) = tell("available", self.destination, "") {
+            info!(
+                destination = self.destination,
+                after = ?self.after,
+                "destination is available again{more}"
+            );
+        }
+    }
+}
+
+/// A connection to a destination stands.
+#[derive(Debug)]
+pub(crate) struct Connected<'a> {
+    pub destination: &'a str,
+}
+
+impl Connected<'_> {
+    pub(crate) fn emit(&self) {
+        counter!("forward.connect", "status" => "success").increment(1);
+        info!(destination = self.destination, "connected");
+    }
+}
+
+/// An attempt to connect failed; there will be another.
+#[derive(Debug)]
+pub(crate) struct ConnectFailed<'a> {
+    pub destination: &'a str,
+    pub detail: &'a str,
+    /// Failures before this one in a row: only the first is worth a warning.
+    pub before: u32,
+    pub next_in: Duration,
+}
+
+impl ConnectFailed<'_> {
+    pub(crate) fn emit(&self) {
+        let (destination, detail) = (self.destination, self.detail);
+        counter!("forward.connect", "status" => "failed_connect").increment(1);
+        counter!("forward.error_total", "cause" => "connect", "destination" => destination.to_owned())
+            .increment(1);
+        if self.before == 0 {
+            warn!(destination, detail, next_in = ?self.next_in, "cannot connect, trying again");
+        } else {
+            debug!(destination, detail, next_in = ?self.next_in, "still cannot connect");
+        }
+    }
+}
+
+/// A connection to a destination is gone.
+#[derive(Debug)]
+pub(crate) struct Disconnected<'a> {
+    pub destination: &'a str,
+}
+
+impl Disconnected<'_> {
+    pub(crate) fn emit(&self) {
+        counter!("forward.disconnect").increment(1);
+        info!(destination = self.destination, "disconnected");
+    }
+}
+
+/// A destination does not know the unary method and gets a stream for each batch from now on.
+#[derive(Debug)]
+pub(crate) struct StreamingInstead<'a> {
+    pub destination: &'a str,
+}
+
+impl StreamingInstead<'_> {
+    pub(crate) fn emit(&self) {
+        info!(
+            destination = self.destination,
+            "destination does not know SendMetrics, using SendMetricsV2"
+        );
+    }
+}
+
+/// The ring changed.
+#[derive(Debug)]
+pub(crate) struct RingChanged<'a> {
+    pub generation: u64,
+    pub destinations: usize,
+    pub added: &'a [String],
+    pub removed: &'a [String],
+    /// Discovered, and on the ring from the next boundary of intervals on.
+    pub pending: &'a [String],
+    pub took: Duration,
+}
+
+impl RingChanged<'_> {
+    pub(crate) fn emit(&self) {
+        counter!("ring.changes_total").increment(1);
+        info!(
+            generation = self.generation,
+            destinations = self.destinations,
+            added = ?self.added,
+            removed = ?self.removed,
+            pending = ?self.pending,
+            took = ?self.took,
+            "ring changed"
+        );
+    }
+}
+
+/// Destinations were discovered that join the ring later.
+#[derive(Debug)]
+pub(crate) struct RingScheduled<'a> {
+    pub generation: u64,
+    pub pending: &'a [String],
+    pub within: Duration,
+}
+
+impl RingScheduled<'_> {
+    pub(crate) fn emit(&self) {
+        info!(
+            generation = self.generation,
+            pending = ?self.pending,
+            within = ?self.within,
+            "destinations join the ring at the next boundary of intervals"
+        );
+    }
+}
+
+/// Discovery failed or named nobody; the ring stays as it is.
+#[derive(Debug)]
+pub(crate) struct DiscoveryFailed<'a> {
+    pub service: &'a str,
+    pub detail: &'a str,
+}
+
+impl DiscoveryFailed<'_> {
+    pub(crate) fn emit(&self) {
+        counter!("discoverer.errors", "service" => self.service.to_owned()).increment(1);
+        warn!(
+            service = self.service,
+            detail = self.detail,
+            "discovery failed, destinations stay as they are"
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! How metrics come in: gRPC, unary and streamed ([`grpc`]), and legacy JSON ([`import`]).
+
+mod activity;
+pub mod grpc;
+pub mod import;
+
+pub(crate) use activity::Activity;
