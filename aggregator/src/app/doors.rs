@@ -1,0 +1,148 @@
+//! Everything through which metrics come in, and how it closes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tributary_node::BoxError;
+use tributary_node::grpc::GrpcSettings;
+
+use crate::config::Config;
+use crate::import::{self, Intake};
+use crate::source::listen::{self, KernelDrops, ListenAddress, Listeners, StatsdConfig};
+use crate::table::Table;
+
+/// How long requests under way may take once the import server stops. A proxy's stream has no end of its own.
+const IMPORT_GRACE: Duration = Duration::from_secs(2);
+
+/// The import server's address is ours; nothing is taken yet.
+pub(super) struct Bound {
+    grpc: Option<TcpListener>,
+}
+
+/// The open doors. `POST /import` is the admin server's, and closes with the intake.
+pub(super) struct Doors {
+    stop_statsd: CancellationToken,
+    statsd: Option<Listeners>,
+    stop_grpc: CancellationToken,
+    grpc: Option<JoinHandle<()>>,
+    intake: Arc<Intake>,
+}
+
+impl Doors {
+    /// Takes the import server's address.
+    pub(super) async fn bind(config: &Config) -> Result<Bound, BoxError> {
+        let grpc = match config.grpc_address.as_str() {
+            "" => None,
+            address => {
+                let listener = TcpListener::bind(address).await.map_err(|error| {
+                    format!("grpc_address: cannot listen on {address}: {error}")
+                })?;
+                tracing::info!(address = %listener.local_addr()?, "gRPC import listens");
+                Some(listener)
+            }
+        };
+        Ok(Bound { grpc })
+    }
+
+    /// What the kernel drops before it is read.
+    pub(super) fn kernel_drops(&self) -> KernelDrops {
+        self.statsd
+            .as_ref()
+            .map(Listeners::kernel_drops)
+            .unwrap_or_default()
+    }
+
+    /// Takes nothing more; when it returns, all that was taken is in the table. The import server goes on, and turns away what comes.
+    pub(super) async fn stop_taking(&mut self, deadline: Instant) {
+        self.stop_statsd.cancel();
+        let statsd = self.statsd.take();
+        let all = async {
+            if let Some(statsd) = statsd {
+                statsd.join().await;
+            }
+            self.intake.close().await;
+        };
+        if timeout_at(part_of(deadline, 2), all).await.is_err() {
+            tracing::error!("still taking metrics in: what comes from here on is lost");
+        }
+    }
+
+    /// Takes what has arrived already, and nothing more.
+    pub(super) async fn close(mut self, deadline: Instant) {
+        self.stop_grpc.cancel();
+        self.stop_statsd.cancel();
+        // Requests under way are merged while the server ends; whatever still merges after that is waited for.
+        if let Some(grpc) = self.grpc.take() {
+            let grace = part_of(deadline, 4).min(Instant::now() + IMPORT_GRACE);
+            match timeout_at(grace, grpc).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the import server ended badly"),
+            }
+        }
+        self.stop_taking(deadline).await;
+    }
+}
+
+impl Bound {
+    /// Starts to take metrics.
+    pub(super) fn open(
+        self,
+        config: &Config,
+        table: Arc<Table>,
+        intake: Arc<Intake>,
+    ) -> Result<Doors, BoxError> {
+        let statsd = StatsdConfig {
+            listen: config
+                .statsd_addresses()
+                .iter()
+                .map(|address| address.parse::<ListenAddress>())
+                .collect::<Result<_, _>>()?,
+            num_readers: config.num_readers.get(),
+            read_buffer_size_bytes: config.read_buffer_size_bytes.as_usize(),
+            reuse_port: config.reuse_port,
+            metric_max_length: config.metric_max_length.as_usize(),
+        };
+        let stop_statsd = CancellationToken::new();
+        let statsd = listen::start(&statsd, move || table.writer(), stop_statsd.clone())?;
+        let stop_grpc = CancellationToken::new();
+        let grpc = self
+            .grpc
+            .map(|listener| serve_grpc(listener, config, &intake, &stop_grpc));
+        Ok(Doors {
+            stop_statsd,
+            statsd: Some(statsd),
+            stop_grpc,
+            grpc,
+            intake,
+        })
+    }
+}
+
+/// The moment at which one of so many parts of the time up to the deadline is over.
+fn part_of(deadline: Instant, parts: u32) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / parts
+}
+
+fn serve_grpc(
+    listener: TcpListener,
+    config: &Config,
+    intake: &Arc<Intake>,
+    stop: &CancellationToken,
+) -> JoinHandle<()> {
+    let settings = GrpcSettings {
+        max_message: config.import_max_size.as_usize(),
+        ..GrpcSettings::default()
+    };
+    let intake = Arc::clone(intake);
+    let serving = import::serve(listener, intake, settings, stop.clone(), IMPORT_GRACE);
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the import server ended");
+        }
+    })
+}

@@ -1,0 +1,59 @@
+//! What the types of the settings alone cannot tell.
+
+use tributary_node::Program;
+use tributary_node::admin::check_address;
+use tributary_node::config::Problems;
+
+use super::Config;
+use crate::flush::Percentiles;
+use crate::forward;
+use crate::sink;
+use crate::source::listen::ListenAddress;
+
+/// Adds everything that is wrong with `config`.
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    config.chassis().check(problems);
+    for (index, address) in config.statsd_addresses().iter().enumerate() {
+        if let Err(error) = address.parse::<ListenAddress>() {
+            problems.add(format!("statsd_listen_addresses[{index}]"), error);
+        }
+    }
+    if !config.grpc_address.is_empty()
+        && let Err(error) = check_address(&config.grpc_address)
+    {
+        problems.add("grpc_address", error);
+    }
+    for address in &config.forward_address {
+        if let Err(error) = forward::check_address(address) {
+            problems.add("forward_address", error);
+        }
+    }
+    for address in &config.handoff_address {
+        if let Err(error) = forward::check_address(address) {
+            problems.add("handoff_address", error);
+        }
+    }
+    for (key, duration) in [
+        ("interval", config.interval),
+        ("forward_timeout", config.forward_timeout),
+        ("dedup.window", config.dedup.window),
+    ] {
+        if duration.is_zero() {
+            problems.add(key, "0s is too short, use for instance 10s");
+        }
+    }
+    if config.metric_max_length.get() == 0 {
+        problems.add("metric_max_length", "0 would refuse every datagram");
+    }
+    for (index, share) in config.percentiles.iter().enumerate() {
+        if let Err(error) = Percentiles::new(&[*share]) {
+            problems.add(format!("percentiles[{index}]"), error);
+        }
+    }
+    for problem in sink::check(&config.metric_sinks, &config.metric_sink_routing) {
+        match problem.split_once(": ") {
+            Some((key, what)) => problems.add(key, what),
+            None => problems.add("metric_sinks", problem),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! From a taken [`Interval`] to what leaves this tier: points and events for sinks, sampler state for the tier above.
+//!
+//! A pure function of interval and settings; nothing is kept between flushes, so a series that fell silent disappears. Which tier emits what is
+//! Veneur's rule:
+//!
+//! | sampler | agent's sinks | forwarded | global's sinks |
+//! |---|---|---|---|
+//! | counter, gauge, mixed or local | the value | no | the value |
+//! | counter, gauge, global | – | as global | the value |
+//! | histogram, timer, mixed | aggregates of own samples | as mixed | the same, and percentiles of everything merged |
+//! | histogram, timer, local | aggregates of own samples, percentiles | no | the same |
+//! | histogram, timer, global | – | as global | aggregates and percentiles of everything merged |
+//! | set, mixed (global ones are mixed too) | – | as mixed | the estimate |
+//! | set, local | the estimate | no | the estimate |
+//! | service check | the state | no | the state |
+//!
+//! A median is always that of everything merged here, also at an agent.
+
+mod aggregate;
+mod counts;
+mod distribution;
+mod percentile;
+mod state;
+
+use std::sync::Arc;
+
+use tributary_proto::metricpb::Metric;
+
+use crate::key::{Key, Kind, Scope};
+use crate::point::{CheckText, Point, PointKind};
+use crate::sample::Event;
+use crate::table::{Interval, Sampler, Series, Status};
+use distribution::View;
+
+pub use aggregate::{Aggregate, Aggregates};
+pub use counts::{FlushCounts, SeriesType};
+pub use percentile::{PercentileError, Percentiles};
+
+/// Which part of the fleet's work an aggregator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An agent: what is mergeable is forwarded.
+    Local,
+    /// A global: everything ends here.
+    Global,
+}
+
+/// How to emit. All but the timestamp is settled at start.
+#[derive(Debug, Clone)]
+pub struct FlushSettings {
+    /// What this aggregator is.
+    pub role: Role,
+    /// Which percentiles, with their names.
+    pub percentiles: Percentiles,
+    /// Which aggregates of histograms and timers.
+    pub aggregates: Aggregates,
+    /// Unix time in seconds that the points get.
+    pub timestamp: i64,
+}
+
+/// What one flush brings.
+#[derive(Debug, Default)]
+pub struct Emission {
+    /// For sinks, in no particular order but for the points of one series.
+    pub points: Vec<Point>,
+    /// For the tier above, without stamps; empty at a global.
+    pub forward: Vec<Metric>,
+    /// For sinks.
+    pub events: Vec<Event>,
+    /// What came in and what became of it.
+    pub counts: FlushCounts,
+}
+
+/// Turns what one interval brought into points and forwarded metrics.
+pub fn emit(mut interval: Interval, settings: &FlushSettings) -> Emission {
+    let mut flush = Flush {
+        settings,
+        out: Emission {
+            // Most series make one point at least; growing from there is a few steps.
+            points: Vec::with_capacity(interval.len()),
+            events: std::mem::take(&mut interval.events),
+            counts: FlushCounts::new(settings.role, interval.counts),
+            ..Emission::default()
+        },
+    };
+    for series in interval.into_series() {
+        flush.series(series);
+    }
+    flush.out
+}
+
+/// One flush under way.
+struct Flush<'a> {
+    settings: &'a FlushSettings,
+    out: Emission,
+}
+
+impl Flush<'_> {
+    fn series(&mut self, Series { key, sampler }: Series) {
+        let forwarded = is_forwarded(self.settings.role, &key);
+        self.out.counts.note_series(&key, forwarded);
+        match sampler {
+            Sampler::Counter(sum) if forwarded => self.forward(&key, state::counter(sum.rounded())),
+            Sampler::Counter(sum) => self.point(&key, None, PointKind::Counter, sum.total()),
+            Sampler::Gauge(level) if forwarded => self.forward(&key, state::gauge(level.value())),
+            Sampler::Gauge(level) => self.point(&key, None, PointKind::Gauge, level.value()),
+            Sampler::Set(sketch) if forwarded => self.forward(&key, state::set(&sketch)),
+            Sampler::Set(mut sketch) => {
+                let size = sketch.estimate() as f64;
+                self.point(&key, None, PointKind::Gauge, size);
+            }
+            Sampler::Distribution(mut distribution) => {
+                self.distribution(
+                    &key,
+                    &mut distribution,
+                    View::of(self.settings.role, key.scope()),
+                );
+                if forwarded {
+                    self.forward(&key, state::digest(&mut distribution.digest));
+                }
+            }
+            Sampler::Status(status) => self.status(&key, *status),
+        }
+    }
+
+    /// Emits a value; one that is NaN or infinite is counted instead.
+    fn point(&mut self, key: &Key, suffix: Option<&Arc<str>>, kind: PointKind, value: f64) {
+        if !value.is_finite() {
+            self.out.counts.points_not_finite += 1;
+            return;
+        }
+        self.out.points.push(Point {
+            base: Arc::clone(key.name()),
+            suffix: suffix.cloned(),
+            tags: key.tags().clone(),
+            kind,
+            value,
+            timestamp: self.settings.timestamp,
+            check: None,
+        });
+    }
+
+    /// A check's point has the time that the check itself named, if it did.
+    fn status(&mut self, key: &Key, status: Status) {
+        self.out.points.push(Point {
+            base: Arc::clone(key.name()),
+            suffix: None,
+            tags: key.tags().clone(),
+            kind: PointKind::Status,
+            value: f64::from(status.status),
+            timestamp: status.timestamp.unwrap_or(self.settings.timestamp),
+            check: Some(Arc::new(CheckText {
+                message: status.message,
+                hostname: status.hostname,
+            })),
+        });
+    }
+
+    fn forward(&mut self, key: &Key, value: state::State) {
+        self.out.forward.push(state::metric(key, value));
+    }
+}
+
+/// Whether a series' state goes to the tier above.
+fn is_forwarded(role: Role, key: &Key) -> bool {
+    role == Role::Local
+        && match key.kind() {
+            Kind::Counter | Kind::Gauge => key.scope() == Scope::Global,
+            Kind::Histogram | Kind::Timer | Kind::Set => key.scope() != Scope::Local,
+            Kind::Status => false,
+        }
+}
+
+#[cfg(test)]
+mod tests;

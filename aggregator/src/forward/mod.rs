@@ -1,0 +1,302 @@
+//! Forward: sampler state sent upstream, to one proxy or several.
+//!
+//! ```text
+//! flush → stamp and encode → queue → destination that answers → answer
+//!                              ↑___________________|  what is not acknowledged: again, until it is too old
+//! ```
+//!
+//! What always holds:
+//! - [`Forwarder::send`] never waits, and a destination that is slow or gone holds up neither the flush nor another destination;
+//! - memory is bounded by [`Retention::bytes`] and a few flushes that wait to be encoded; what goes over it is given up oldest first;
+//! - every metric handed over is in the end acknowledged, still in the [`Backlog`], or counted as lost by cause
+//!   ([`Forwarder::ledger`] has the sums);
+//! - to receivers that recognise repeats ([`tributary_proto::ack`]) every metric is sent until it is acknowledged, and only what is not
+//!   acknowledged is sent again; to others no metric is sent again that may have been taken (the `outcome` module has the policy);
+//! - what one receiver does not acknowledge for long stays out of the way of what comes after it;
+//! - every metric carries its stamp, `origin`, `flush` and `index`, and a repeat carries the same one.
+
+mod address;
+mod batch;
+mod destination;
+mod dispatch;
+mod event;
+mod grpc;
+mod json;
+mod ledger;
+mod outcome;
+mod pause;
+mod queue;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tributary_proto::metricpb::Metric;
+use tributary_proto::scan;
+
+pub use address::AddressError;
+pub use batch::BatchLimits;
+pub use ledger::{Backlog, Ledger};
+pub use queue::Retention;
+
+use batch::Owners;
+use destination::{Destination, Pool};
+use dispatch::{Flush, Settings, Shared};
+use event::FlushTaken;
+use ledger::Loss;
+
+/// Flushes that may wait to be encoded. Encoding waits for nothing, so that a second one is rare.
+const WAITING_FLUSHES: usize = 4;
+
+/// Time for counting what is lost at the end.
+const COUNTING: Duration = Duration::from_secs(1);
+
+/// A stream's part of a flush, in bytes: a usual flush goes as one.
+const STREAM_BYTES: usize = 16 << 20;
+
+/// How metrics travel upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// gRPC, a list of metrics in each call. A destination that does not know the method gets `stream` from then on.
+    #[default]
+    Unary,
+    /// gRPC, a stream for each flush, as Veneur's last agents do it.
+    Stream,
+    /// `POST /import` with JSON and zlib, as Veneur's first proxies and globals want it.
+    Json,
+}
+
+/// Where to forward to, and within what bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardConfig {
+    /// `host:port` or `http://host:port` each. Their load is shared.
+    pub addresses: Vec<String>,
+    /// How metrics travel.
+    pub protocol: Protocol,
+    /// An attempt that has no answer by then has failed. Connecting gets a fifth of it.
+    pub timeout: Duration,
+    /// How large a batch may get. Streams take no notice: theirs is as much of a flush as fits in 16 MiB.
+    pub batch: BatchLimits,
+    /// Batches under way to one destination at a time: at most four until it has said that it recognises repeats. One that acknowledges takes as
+    /// long as the slowest global behind it, so that there should be room for a whole flush.
+    pub at_once: usize,
+    /// For how long and how much is kept while no destination takes it.
+    pub retention: Retention,
+}
+
+impl Default for ForwardConfig {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            protocol: Protocol::default(),
+            timeout: Duration::from_secs(10),
+            batch: BatchLimits {
+                metrics: 2_000,
+                bytes: 1 << 20,
+            },
+            at_once: 32,
+            retention: Retention {
+                time: Duration::from_secs(300),
+                bytes: 64 << 20,
+            },
+        }
+    }
+}
+
+/// Whether metrics could be forwarded to `address`: `host:port` or `http://host:port`. Connects nowhere.
+pub fn check_address(address: &str) -> Result<(), AddressError> {
+    address::Address::parse(address).map(drop)
+}
+
+/// Takes flushes and delivers them in the background. Dropping it stops that: what is left is counted as lost; see [`Forwarder::drain`].
+#[derive(Debug)]
+pub struct Forwarder {
+    shared: Arc<Shared>,
+    flushes: mpsc::Sender<Flush>,
+    flush: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Forwarder {
+    /// Checks the addresses and starts, within a tokio runtime. Connections are made when there is something to send.
+    pub fn start(config: ForwardConfig) -> Result<Self, AddressError> {
+        let shared = Arc::new(Shared::new(settings(&config)?));
+        let (flushes, waiting) = mpsc::channel(WAITING_FLUSHES);
+        tokio::spawn(Arc::clone(&shared).encode(waiting));
+        tokio::spawn(Arc::clone(&shared).dispatch());
+        Ok(Self {
+            shared,
+            flushes,
+            flush: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Goes over to other settings. What waits goes to the new destinations, with the same stamps; what is under way ends where it is. On an error
+    /// nothing changes.
+    pub fn reconfigure(&self, config: &ForwardConfig) -> Result<(), AddressError> {
+        self.shared.reconfigure(settings(config)?);
+        Ok(())
+    }
+
+    /// Hands over the flush of this moment, without waiting.
+    pub fn send(&self, metrics: Vec<Metric>) {
+        self.send_flush(SystemTime::now(), metrics);
+    }
+
+    /// Hands over one flush, without waiting. `flushed_at` is when it took place: proxies choose the owner of its metrics by that, so it must not
+    /// be the time at which its metrics were ready.
+    pub fn send_flush(&self, flushed_at: SystemTime, metrics: Vec<Metric>) {
+        self.hand_over(Owners::At(unix_milliseconds(flushed_at)), metrics);
+    }
+
+    /// Hands over metrics of an interval that is still open, without waiting: they belong to whoever emits them once they are delivered.
+    /// `interval` is that of globals which flush halfway between its multiples.
+    pub fn send_to_current_owners(&self, metrics: Vec<Metric>, interval: Option<Duration>) {
+        self.hand_over(Owners::Emitting(interval), metrics);
+    }
+
+    fn hand_over(&self, owners: Owners, metrics: Vec<Metric>) {
+        if metrics.is_empty() {
+            return;
+        }
+        let count = metrics.len();
+        let books = &self.shared.books;
+        books.hand_over(count as u64);
+        if self.closed.load(Ordering::Relaxed) {
+            books.refuse(count as u64, Loss::Shutdown);
+            return;
+        }
+        let number = self.flush.fetch_add(1, Ordering::Relaxed) + 1;
+        let flush = Flush {
+            number,
+            metrics,
+            since: Instant::now(),
+            owners,
+        };
+        match self.flushes.try_send(flush) {
+            Ok(()) => FlushTaken {
+                flush: number,
+                metrics: count,
+            }
+            .emit(),
+            Err(_) => books.refuse(count as u64, Loss::Busy),
+        }
+    }
+
+    /// What is handed over and has not met its fate.
+    pub fn backlog(&self) -> Backlog {
+        self.shared.books.backlog()
+    }
+
+    /// What became of everything that was ever handed over.
+    pub fn ledger(&self) -> Ledger {
+        self.shared.books.ledger()
+    }
+
+    /// The random number in this process's stamps.
+    pub fn origin(&self) -> u64 {
+        self.shared.origin()
+    }
+
+    /// Takes no more flushes, and goes on until everything is acknowledged or the deadline has come, with short pauses only. What remains then
+    /// is counted as lost and returned.
+    pub async fn drain(&self, deadline: Instant) -> Backlog {
+        self.closed.store(true, Ordering::Relaxed);
+        self.shared.hurry();
+        let remained = self.shared.books.settle(deadline).await;
+        self.shared.stop();
+        // What is under way ends at once and is counted: the program may exit after this.
+        self.shared.books.settle(Instant::now() + COUNTING).await;
+        remained
+    }
+}
+
+impl Forwarder {
+    /// As [`Forwarder::drain`], but what certainly nobody has taken by then is given back instead of being lost.
+    pub async fn reclaim(&self, deadline: Instant) -> Unclaimed {
+        self.closed.store(true, Ordering::Relaxed);
+        self.shared.hurry();
+        self.shared.books.settle(deadline).await;
+        self.shared.withdraw();
+        self.shared.books.settle(Instant::now() + COUNTING).await;
+        let batches = self.shared.withdrawn();
+        Unclaimed {
+            metrics: batches.iter().map(|batch| u64::from(batch.metrics)).sum(),
+            lost: self.ledger().lost.values().sum(),
+            bodies: batches.into_iter().map(|batch| batch.body).collect(),
+        }
+    }
+}
+
+/// What [`Forwarder::reclaim`] leaves.
+#[derive(Debug, Clone, Default)]
+pub struct Unclaimed {
+    bodies: Vec<Bytes>,
+    metrics: u64,
+    lost: u64,
+}
+
+impl Unclaimed {
+    /// How many metrics there are that nobody has taken.
+    pub fn metrics(&self) -> u64 {
+        self.metrics
+    }
+
+    /// How many more are lost: nobody acknowledged them, and somebody may have taken them; or no receiver would have them.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Each of them, encoded.
+    pub fn iter(&self) -> impl Iterator<Item = Bytes> + '_ {
+        // They were framed here.
+        let framed = self
+            .bodies
+            .iter()
+            .filter_map(|body| scan::frames(body).ok());
+        framed.flatten()
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// Checks the addresses; connects nowhere.
+fn settings(config: &ForwardConfig) -> Result<Settings, AddressError> {
+    if config.addresses.is_empty() {
+        return Err(AddressError::None);
+    }
+    let destinations: Vec<_> = config
+        .addresses
+        .iter()
+        .enumerate()
+        .map(|(place, address)| Destination::new(place, address, config.protocol, config.timeout))
+        .collect::<Result<_, _>>()?;
+    let limits = match config.protocol {
+        Protocol::Unary | Protocol::Json => config.batch,
+        Protocol::Stream => BatchLimits {
+            metrics: u32::MAX,
+            bytes: STREAM_BYTES,
+        },
+    };
+    Ok(Settings {
+        pool: Arc::new(Pool::new(destinations, config.at_once)),
+        limits,
+        retention: config.retention,
+    })
+}
+
+fn unix_milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,261 @@
+//! The place where imported metrics enter the table, whatever way they came.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::task::coop::consume_budget;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::debug;
+use tributary_proto::ack::Unacknowledged;
+use tributary_proto::metricpb::Metric;
+use tributary_proto::scan::Stamp;
+
+use super::dedup::{Dedup, DedupBounds, Verdict};
+use super::event::{MemorySized, MetricsImported};
+use crate::table::{Table, Writer};
+
+/// Writers that wait for their next use; more than this are not kept.
+const IDLE_WRITERS: usize = 64;
+
+/// Metrics of a long stream after which the counters are brought up to date.
+const TALLY_EVERY: u64 = 256;
+
+/// Metrics whose stamps are looked up at one go: enough that the lock is a small part of the work, few enough that no other waits long for it.
+pub(super) const CHUNK: usize = 256;
+
+/// What imported metrics are merged into.
+pub trait Merge: Send {
+    /// Merges one metric, or says why not by a short cause that counters carry.
+    fn merge(&mut self, metric: Metric) -> Result<(), &'static str>;
+
+    /// Merges the metric that `bytes` encode.
+    fn merge_encoded(&mut self, bytes: Bytes) -> Result<(), &'static str> {
+        let metric = Metric::decode(bytes).map_err(|_| "decode")?;
+        self.merge(metric)
+    }
+}
+
+impl Merge for Writer {
+    fn merge(&mut self, metric: Metric) -> Result<(), &'static str> {
+        self.import(metric).map_err(|error| {
+            debug!(%error, "metric refused at import");
+            error.cause()
+        })
+    }
+
+    fn merge_encoded(&mut self, bytes: Bytes) -> Result<(), &'static str> {
+        self.import_bytes(&bytes).map_err(|error| {
+            debug!(%error, "metric refused at import");
+            error.cause()
+        })
+    }
+}
+
+/// Hands out writers, one for each request under way, and takes them back; knows which stamped metrics came before.
+pub struct Intake {
+    make: Box<dyn Fn() -> Box<dyn Merge> + Send + Sync>,
+    idle: Mutex<Vec<Box<dyn Merge>>>,
+    dedup: Mutex<Dedup>,
+    closed: CancellationToken,
+    /// The tallies that are open.
+    open: TaskTracker,
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").finish_non_exhaustive()
+    }
+}
+
+impl Intake {
+    /// An intake whose writers come from `make`, with its memory of stamps.
+    pub fn new(
+        dedup: DedupBounds,
+        make: impl Fn() -> Box<dyn Merge> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            make: Box::new(make),
+            idle: Mutex::default(),
+            dedup: Mutex::new(Dedup::new(dedup, Instant::now())),
+            closed: CancellationToken::new(),
+            open: TaskTracker::new(),
+        })
+    }
+
+    /// The usual intake: what comes in is merged into a table.
+    pub fn into_table(table: &Arc<Table>, dedup: DedupBounds) -> Arc<Self> {
+        let table = Arc::clone(table);
+        Self::new(dedup, move || Box::new(table.writer()))
+    }
+
+    /// Judges each metric by its stamp, under one lock; `None` for one without. What is judged new counts as merged from here on.
+    fn judge(&self, metrics: &[Bytes], verdicts: &mut Vec<Option<Verdict>>) {
+        verdicts.clear();
+        // Read before the lock is taken.
+        let stamps: Vec<Option<Stamp>> = metrics.iter().map(|metric| Stamp::of(metric)).collect();
+        if stamps.iter().all(Option::is_none) {
+            verdicts.resize(stamps.len(), None);
+            return;
+        }
+        let now = Instant::now();
+        let mut dedup = self.dedup.lock();
+        dedup.sweep(now);
+        verdicts.extend(
+            stamps
+                .into_iter()
+                .map(|stamp| stamp.map(|stamp| dedup.admit(stamp, now))),
+        );
+    }
+
+    /// Takes nothing more in; when it returns, all that was taken is merged.
+    ///
+    /// Requests are turned away as unavailable from here on, so that their senders bring them to another owner; but who repeats what is merged
+    /// here is told so as before.
+    pub async fn close(&self) {
+        self.closed.cancel();
+        self.open.close();
+        self.open.wait().await;
+    }
+
+    /// Ends when nothing more is taken in.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// The positions of the metrics that were not seen before.
+    pub(super) fn unknown(&self, metrics: impl Iterator<Item = Bytes>) -> Unacknowledged {
+        let dedup = self.dedup.lock();
+        let seen = |metric: &Bytes| Stamp::of(metric).is_some_and(|stamp| dedup.knows(stamp));
+        (0..)
+            .zip(metrics)
+            .filter(|(_, metric)| !seen(metric))
+            .map(|(position, _)| position)
+            .collect()
+    }
+
+    /// Opens a tally for one request, unless the intake is closed: `protocol` is what counters and logs call the way in.
+    pub(super) fn open(self: &Arc<Self>, protocol: &'static str) -> Option<Tally> {
+        // In this order: whoever closes either waits for this tally, or has closed before.
+        let open = self.open.token();
+        if self.closed.is_cancelled() {
+            return None;
+        }
+        let writer = self.idle.lock().pop();
+        Some(Tally {
+            _open: open,
+            writer: Some(writer.unwrap_or_else(|| (self.make)())),
+            intake: Arc::clone(self),
+            protocol,
+            merged: 0,
+            repeated: 0,
+            skipped: BTreeMap::new(),
+            verdicts: Vec::new(),
+        })
+    }
+}
+
+/// Merges metrics and counts what became of them. Counters are written as it goes, and when it is dropped.
+pub(super) struct Tally {
+    _open: TaskTrackerToken,
+    /// Taken out only by `drop`.
+    writer: Option<Box<dyn Merge>>,
+    intake: Arc<Intake>,
+    protocol: &'static str,
+    merged: u64,
+    repeated: u64,
+    skipped: BTreeMap<&'static str, u64>,
+    /// Reused from chunk to chunk.
+    verdicts: Vec<Option<Verdict>>,
+}
+
+impl Tally {
+    /// Merges the encoded metrics of a chunk that did not come before, and lets other tasks run now and then. The chunk is empty after that.
+    ///
+    /// A metric is marked before it is merged, so that of two deliveries at the same time one merges it. One that is refused stays marked:
+    /// its repeat would be refused, too, and must not be counted twice.
+    pub(super) async fn merge_encoded(&mut self, chunk: &mut Vec<Bytes>) {
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        self.intake.judge(chunk, &mut verdicts);
+        for (metric, verdict) in chunk.drain(..).zip(&verdicts) {
+            match verdict {
+                None | Some(Verdict::New) => {
+                    if let Some(writer) = &mut self.writer {
+                        let outcome = writer.merge_encoded(metric);
+                        self.count(outcome);
+                    }
+                }
+                Some(Verdict::Repeat) => self.repeated += 1,
+                Some(Verdict::Forgotten) => self.skip("stamp_forgotten", 1),
+                Some(Verdict::Absurd) => self.skip("stamp_absurd", 1),
+            }
+            consume_budget().await;
+        }
+        self.verdicts = verdicts;
+    }
+
+    /// Merges one metric of a way in that has no stamps.
+    pub(super) fn merge(&mut self, metric: Metric) {
+        if let Some(writer) = &mut self.writer {
+            let outcome = writer.merge(metric);
+            self.count(outcome);
+        }
+    }
+
+    fn count(&mut self, outcome: Result<(), &'static str>) {
+        match outcome {
+            Ok(()) => {
+                self.merged += 1;
+                if self.merged >= TALLY_EVERY {
+                    self.write();
+                }
+            }
+            Err(cause) => self.skip(cause, 1),
+        }
+    }
+
+    /// Counts metrics that were not merged.
+    pub(super) fn skip(&mut self, cause: &'static str, count: u64) {
+        *self.skipped.entry(cause).or_default() += count;
+    }
+
+    /// Brings the counters up to date.
+    pub(super) fn write(&mut self) {
+        if self.merged == 0 && self.repeated == 0 && self.skipped.is_empty() {
+            return;
+        }
+        MetricsImported {
+            protocol: self.protocol,
+            merged: self.merged,
+            repeated: self.repeated,
+            skipped: &self.skipped,
+        }
+        .emit();
+        let (bytes, origins) = {
+            let dedup = self.intake.dedup.lock();
+            (dedup.bytes(), dedup.origins())
+        };
+        MemorySized { bytes, origins }.emit();
+        self.merged = 0;
+        self.repeated = 0;
+        self.skipped.clear();
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.write();
+        if let Some(writer) = self.writer.take() {
+            let mut idle = self.intake.idle.lock();
+            if idle.len() < IDLE_WRITERS {
+                idle.push(writer);
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Tributary's aggregator: an agent beside the applications, or a global that merges the whole fleet.
+//!
+//! `source` → `table` → `flush` → `forward` and `sink`; `import` writes into the table what other tiers forward. A source never names a sink,
+//! and a sink never names a source: both know only [`sample`]s and [`point`]s.
+
+pub mod app;
+mod clock;
+pub mod config;
+pub mod flush;
+pub mod forward;
+pub mod import;
+pub mod key;
+pub mod ledger;
+pub mod point;
+pub mod sample;
+pub mod sink;
+pub mod sketch;
+pub mod source;
+pub mod table;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use tributary_node::cli;
+
+/// The program `tributary-aggregator`: reads its arguments (program name first), runs until a signal, and gives the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match cli::parse::<config::Config>(arguments) {
+        Ok(arguments) => tributary_node::run(&arguments, app::run),
+        Err(code) => code,
+    }
+}

@@ -1,0 +1,165 @@
+//! The kinds of sinks, one line each.
+
+use schemars::{JsonSchema, Schema};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Problems, Sink, debug, localfile, options};
+
+/// Every kind: what `kind` in `metric_sinks` can be.
+pub const KINDS: &[Kind] = &[
+    Kind::of::<debug::DebugConfig>("debug"),
+    Kind::of::<localfile::LocalFileConfig>("localfile"),
+];
+
+/// A sink's config struct: what it can check without touching anything, and how it becomes a sink.
+///
+/// It derives `Deserialize` with `deny_unknown_fields` and `JsonSchema`; the documentation of its fields is the page of the kind.
+pub trait Build: DeserializeOwned + JsonSchema {
+    /// What is wrong beyond the types of the keys, each text starting with its key. Opens, creates and connects nothing.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Makes the sink; `name` is the configured one. The error starts with the key that is to blame.
+    fn build(self, name: &str) -> Result<Box<dyn Sink>, String>;
+}
+
+type BuildFn = fn(&str, &Value) -> Result<Box<dyn Sink>, Problems>;
+
+/// One kind of sink.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// As in the configuration.
+    pub name: &'static str,
+    build: BuildFn,
+    check: fn(&Value) -> Vec<String>,
+    schema: fn() -> Schema,
+}
+
+impl Kind {
+    const fn of<C: Build>(name: &'static str) -> Self {
+        Self {
+            name,
+            build: build_from::<C>,
+            check: check_as::<C>,
+            schema: || schemars::schema_for!(C),
+        }
+    }
+
+    /// The JSON schema of the kind's `config`, with the documentation of each key.
+    pub fn schema(&self) -> Schema {
+        (self.schema)()
+    }
+
+    /// All problems of a `config` of this kind, each starting with its key.
+    pub fn check(&self, config: &Value) -> Vec<String> {
+        (self.check)(config)
+    }
+}
+
+fn build_from<C: Build>(name: &str, config: &Value) -> Result<Box<dyn Sink>, Problems> {
+    let config = options::parse::<C>(config).map_err(Problems)?;
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    config
+        .build(name)
+        .map_err(|problem| Problems(vec![problem]))
+}
+
+fn check_as<C: Build>(config: &Value) -> Vec<String> {
+    match options::parse::<C>(config) {
+        Ok(config) => config.problems(),
+        Err(problems) => problems,
+    }
+}
+
+/// The kind of that name. The error names the known ones and the nearest.
+pub fn find(kind: &str) -> Result<&'static Kind, String> {
+    KINDS
+        .iter()
+        .find(|known| known.name == kind)
+        .ok_or_else(|| {
+            let known: Vec<_> = KINDS.iter().map(|known| known.name).collect();
+            let hint = options::nearest(kind, known.iter().copied())
+                .map(|near| format!(", did you mean `{near}`?"))
+                .unwrap_or_default();
+            format!(
+                "unknown sink kind `{kind}`{hint} (known: {})",
+                known.join(", ")
+            )
+        })
+}
+
+/// All problems of one sink's `config`, each starting with its key; opens nothing.
+pub fn check(kind: &str, config: &Value) -> Vec<String> {
+    match find(kind) {
+        Ok(kind) => kind.check(config),
+        Err(problem) => vec![format!("kind: {problem}")],
+    }
+}
+
+/// Makes a sink of a kind with its `config`.
+pub fn build(kind: &str, name: &str, config: &Value) -> Result<Box<dyn Sink>, Problems> {
+    let kind = find(kind).map_err(|problem| Problems(vec![format!("kind: {problem}")]))?;
+    (kind.build)(name, config)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_kind_is_refused_with_the_known_ones_and_the_nearest() {
+        let problem = build("localfil", "a", &Value::Null)
+            .err()
+            .unwrap()
+            .to_string();
+        assert_eq!(
+            problem,
+            "kind: unknown sink kind `localfil`, did you mean `localfile`? (known: debug, localfile)"
+        );
+        assert_eq!(
+            check("signalfx", &Value::Null),
+            ["kind: unknown sink kind `signalfx` (known: debug, localfile)"]
+        );
+    }
+
+    #[test]
+    fn each_kind_has_a_schema_whose_keys_are_documented() {
+        for kind in KINDS {
+            let schema = kind.schema();
+            assert_eq!(
+                schema.get("additionalProperties"),
+                Some(&json!(false)),
+                "{}",
+                kind.name
+            );
+            let keys = schema
+                .get("properties")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
+            for (key, about) in keys {
+                assert!(
+                    about.get("description").is_some(),
+                    "{}: {key} has no documentation",
+                    kind.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn debug_takes_no_config() {
+        assert_eq!(check("debug", &Value::Null), Vec::<String>::new());
+        assert_eq!(
+            check("debug", &json!({"color": true})),
+            ["color: unknown key, there are none here"]
+        );
+    }
+}

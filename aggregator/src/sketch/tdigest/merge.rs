@@ -1,0 +1,67 @@
+//! Taking another digest's samples in.
+//!
+//! Veneur adds the other's centroids one by one in random order, because in ascending order each pass would take the lowest part of the other for the whole of
+//! it. Here no pass ever sees a part: the other's centroids wait in the tail all together, or go through one pass all together. That needs no randomness,
+//! costs fewer passes, and the result depends on nothing but the two digests.
+
+use super::{Centroid, DigestError, TDigest};
+
+impl TDigest {
+    /// Takes in all that `other` has seen.
+    ///
+    /// # Errors
+    /// [`DigestError::WeightOverflow`], with nothing taken.
+    pub fn merge(&mut self, other: &Self) -> Result<(), DigestError> {
+        self.has_room_for(other.count())?;
+        self.take_in(other.centroids.iter().copied());
+        self.widen(other.min, other.max);
+        self.reciprocal_sum += other.reciprocal_sum;
+        Ok(())
+    }
+
+    /// Takes in all that `other` has seen, its folded centroids in the given order and one by one as Veneur does: bit for bit what Veneur makes of that order, but
+    /// for min and max. `order` names each of them once by its place.
+    ///
+    /// # Errors
+    /// [`DigestError::WeightOverflow`] or [`DigestError::Order`], with nothing taken.
+    pub fn merge_in_order(&mut self, other: &Self, order: &[usize]) -> Result<(), DigestError> {
+        self.has_room_for(other.count())?;
+        let (head, tail) = other.centroids.split_at(other.head);
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..head.len()) {
+            return Err(DigestError::Order(head.len()));
+        }
+        for &centroid in order
+            .iter()
+            .filter_map(|&place| head.get(place))
+            .chain(tail)
+        {
+            self.push(centroid);
+        }
+        self.widen(other.min, other.max);
+        self.reciprocal_sum += other.reciprocal_sum;
+        Ok(())
+    }
+
+    /// Puts centroids on the tail if they all fit, or else sends tail and centroids through one pass.
+    pub(super) fn take_in(&mut self, centroids: impl ExactSizeIterator<Item = Centroid>) {
+        let fits = self.tail_len() + centroids.len() <= self.tail_capacity();
+        if !fits && self.head > 0 {
+            return self.compress_with(centroids);
+        }
+        let from = self.centroids.len();
+        self.centroids.extend(centroids);
+        let added = self.centroids.iter().skip(from);
+        self.tail_weight = added.fold(self.tail_weight, |sum, centroid| sum + centroid.weight);
+        if !fits {
+            self.compress();
+        }
+    }
+
+    /// Stretches the range over another's. An empty digest's range stretches nothing.
+    pub(super) fn widen(&mut self, min: f64, max: f64) {
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+    }
+}

@@ -1,0 +1,148 @@
+//! Reading datagrams: many for each system call.
+//!
+//! A reader is a thread of its own with a socket of its own. It sleeps in the system call that also brings the datagrams, and looks for the
+//! stop signal at most [`PATIENCE`] later.
+
+use std::io::IoSliceMut;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
+use socket2::Socket;
+use tokio_util::sync::CancellationToken;
+
+use super::drops::{self, DropWatch};
+use super::events::{Loss, ReceiveFailed};
+use super::reader::LineReader;
+use crate::source::Intake;
+
+/// How many datagrams one system call may bring. More of them save no measurable time.
+const BATCH: usize = 64;
+
+/// How long a quiet socket keeps a reader from noticing the stop signal.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a reader goes on with what is left in its socket when peers keep on sending.
+const LONGEST_DRAIN: Duration = Duration::from_secs(1);
+
+/// Reads one datagram socket.
+pub(super) struct DatagramReader<I> {
+    socket: Socket,
+    /// The longest datagram taken, in bytes.
+    longest: usize,
+    lines: LineReader<I>,
+    /// None for a Unix socket.
+    drops: Option<Arc<DropWatch>>,
+    /// Another socket may be bound to the same address, and is to get what comes once this reader stops.
+    shared: bool,
+}
+
+impl<I: Intake> DatagramReader<I> {
+    /// The socket is a blocking one.
+    pub(super) fn new(
+        socket: Socket,
+        longest: usize,
+        lines: LineReader<I>,
+        drops: Option<Arc<DropWatch>>,
+        shared: bool,
+    ) -> std::io::Result<Self> {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            socket,
+            longest,
+            lines,
+            drops,
+            shared,
+        })
+    }
+
+    /// Reads until `stop`, and then what the socket still holds. A shared socket gets nothing new from then on: the others do.
+    pub(super) fn run(mut self, stop: &CancellationToken) {
+        self.read(stop, LONGEST_DRAIN);
+        if let Some(drops) = self.drops.take() {
+            drops::look(&[drops]);
+            // That took a moment, in which more may have come.
+            self.read(stop, PATIENCE);
+        }
+    }
+
+    fn read(&mut self, stop: &CancellationToken, longest_drain: Duration) {
+        // One byte more than allowed shows that a datagram is longer.
+        let mut buffers = vec![0_u8; (self.longest + 1) * BATCH];
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
+        let mut drain_until = None;
+        loop {
+            if drain_until.is_none() && stop.is_cancelled() {
+                drain_until = Some(Instant::now() + longest_drain);
+                if self.shared {
+                    self.let_go();
+                }
+            }
+            // What the kernel was about to deliver when a shared socket was let go comes a moment later.
+            let at_once = drain_until.is_some() && !self.shared;
+            let received = self.receive(&mut headers, &mut buffers, at_once);
+            self.lines.end_batch();
+            match (received, drain_until) {
+                (Ok(()), None) | (Err(Errno::EAGAIN), None) | (Err(Errno::EINTR), _) => {}
+                (Ok(()), Some(end)) if Instant::now() < end => {}
+                (Ok(()) | Err(Errno::EAGAIN), Some(_)) => return,
+                (Err(error), _) => {
+                    let protocol = self.lines.protocol();
+                    ReceiveFailed { protocol, error }.emit(self.lines.complaints());
+                    if drain_until.is_some() {
+                        return;
+                    }
+                    // Such as a lack of memory: trying again at once would only add to it.
+                    std::thread::sleep(PATIENCE);
+                }
+            }
+        }
+    }
+
+    /// Makes the kernel pass this socket over from now on. As long as a socket is bound the kernel gives it its share, and what came between
+    /// the last read and the close would be lost. But a connected socket is given its peer's datagrams only, and here that is itself.
+    pub(super) fn let_go(&self) {
+        let connected = self
+            .socket
+            .local_addr()
+            .and_then(|itself| self.socket.connect(&itself));
+        if let Err(error) = connected {
+            tracing::warn!(%error, "a shared socket cannot be let go: what comes just before it closes is lost");
+        }
+    }
+
+    /// One system call and what it brings. Waits for a first datagram unless `at_once`.
+    fn receive(
+        &mut self,
+        headers: &mut MultiHeaders<SockaddrStorage>,
+        buffers: &mut [u8],
+        at_once: bool,
+    ) -> Result<(), Errno> {
+        let flags = if at_once {
+            MsgFlags::MSG_DONTWAIT
+        } else {
+            MsgFlags::MSG_WAITFORONE
+        };
+        let mut buffers = buffers.chunks_exact_mut(self.longest + 1);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+            std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
+        let received = recvmmsg(
+            self.socket.as_raw_fd(),
+            headers,
+            slices.iter_mut(),
+            flags,
+            None,
+        )?;
+        for datagram in received {
+            let bytes = datagram.iovs().next().unwrap_or_default();
+            if bytes.len() > self.longest {
+                self.lines.lose(Loss::TOO_LONG, bytes);
+            } else {
+                self.lines.packet(bytes);
+            }
+        }
+        Ok(())
+    }
+}

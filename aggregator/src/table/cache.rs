@@ -1,0 +1,245 @@
+//! A writer's memory of raw bytes: from a sample's name, kind and tag section, as they came, to its [`Key`].
+//!
+//! Sorting tags and building strings costs more than all the rest of taking a sample in, so it is done once for each spelling of a key. Two
+//! generations bound the memory: when the recent one is full it becomes the older one and the older one is forgotten; a hit in the older one
+//! moves the entry to the recent one. So the last `capacity` different spellings are always remembered, and at most twice as many are held.
+//!
+//! There may be a thousand writers, one for each connection. So all of a table's have an [`Allowance`] together: once that is used up, a writer that
+//! learns new spellings keeps to its equal share and forgets its own old ones. Hits cost nothing of that: only learning looks there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::key::{Key, Kind};
+
+/// A writer may always remember about this many spellings.
+const LEAST: usize = 256;
+
+/// How many spellings all writers of a table may hold. They stay below `limit`, and at worst, where idle writers hold it all and active ones
+/// live off their shares, below twice that and [`LEAST`] for each generation of a writer.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    limit: usize,
+    held: AtomicUsize,
+    writers: AtomicUsize,
+}
+
+impl Allowance {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            held: AtomicUsize::new(0),
+            writers: AtomicUsize::new(0),
+        })
+    }
+
+    /// One more is held; tells how many one generation of a writer may have now.
+    fn hold(&self) -> usize {
+        if self.held.fetch_add(1, Ordering::Relaxed) < self.limit {
+            return usize::MAX;
+        }
+        let generations = 2 * self.writers.load(Ordering::Relaxed).max(1);
+        (self.limit / generations).max(LEAST)
+    }
+
+    fn forget(&self, count: usize) {
+        self.held.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+/// From raw bytes to keys.
+#[derive(Debug)]
+pub(super) struct KeyCache {
+    recent: HashTable<Spelling>,
+    older: HashTable<Spelling>,
+    capacity: usize,
+    /// How many the recent generation may have now: the capacity, or less where the allowance is used up.
+    allowed: usize,
+    allowance: Arc<Allowance>,
+    /// The bytes that are looked up: one run of memory is hashed and compared faster than three.
+    probe: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Spelling {
+    hash: u64,
+    raw: Box<[u8]>,
+    key: Arc<Key>,
+}
+
+impl KeyCache {
+    /// Remembers at least the last `capacity` spellings (and one, if that is 0), while the allowance lasts.
+    pub(super) fn new(capacity: usize, allowance: Arc<Allowance>) -> Self {
+        allowance.writers.fetch_add(1, Ordering::Relaxed);
+        let capacity = capacity.max(1);
+        Self {
+            recent: HashTable::new(),
+            older: HashTable::new(),
+            capacity,
+            allowed: capacity,
+            allowance,
+            probe: Vec::new(),
+        }
+    }
+
+    /// The key of these bytes: remembered, or made by `make` and remembered unless that fails.
+    ///
+    /// The caller may replace the key that it gets by an equal one that others hold already.
+    pub(super) fn get_or_make<E>(
+        &mut self,
+        name: &[u8],
+        kind: Kind,
+        tags: Option<&[u8]>,
+        make: impl FnOnce() -> Result<Key, E>,
+    ) -> Result<&mut Arc<Key>, E> {
+        if self.recent.len() >= self.allowed {
+            self.allowance.forget(self.older.len());
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.probe.clear();
+        self.probe.push(kind as u8);
+        // The length keeps a name's end apart from the tags' beginning: both may hold any byte.
+        self.probe
+            .extend_from_slice(&(name.len() as u64).to_le_bytes());
+        self.probe.extend_from_slice(name);
+        self.probe.extend_from_slice(tags.unwrap_or_default());
+        let probe = self.probe.as_slice();
+        let hash = xxh3_64(probe);
+        let same = |spelling: &Spelling| spelling.hash == hash && *spelling.raw == *probe;
+        let spelling = match self.recent.entry(hash, same, |spelling| spelling.hash) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let spelling = match self.older.find_entry(hash, same) {
+                    Ok(known) => known.remove().0,
+                    Err(_) => {
+                        let key = Arc::new(make()?);
+                        self.allowed = self.capacity.min(self.allowance.hold());
+                        let raw = probe.into();
+                        Spelling { hash, raw, key }
+                    }
+                };
+                place.insert(spelling).into_mut()
+            }
+        };
+        Ok(&mut spelling.key)
+    }
+
+    fn len(&self) -> usize {
+        self.recent.len() + self.older.len()
+    }
+}
+
+impl Drop for KeyCache {
+    fn drop(&mut self) {
+        self.allowance.forget(self.len());
+        self.allowance.writers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::key::{Scope, Tags};
+
+    fn cache(capacity: usize) -> KeyCache {
+        KeyCache::new(capacity, Allowance::new(usize::MAX))
+    }
+
+    /// Looks `name` up and tells whether it had to be made.
+    fn is_made(cache: &mut KeyCache, name: &str, kind: Kind, tags: Option<&[u8]>) -> bool {
+        let mut made = false;
+        let make = || {
+            made = true;
+            Ok::<_, Infallible>(Key::new(name, kind, Tags::default(), Scope::Mixed))
+        };
+        let key = cache
+            .get_or_make(name.as_bytes(), kind, tags, make)
+            .unwrap();
+        assert_eq!((&**key.name(), key.kind()), (name, kind));
+        made
+    }
+
+    #[test]
+    fn a_known_spelling_is_not_made_again() {
+        let mut cache = cache(10);
+        assert!(is_made(&mut cache, "a", Kind::Counter, Some(b"x")));
+        assert!(!is_made(&mut cache, "a", Kind::Counter, Some(b"x")));
+    }
+
+    #[test]
+    fn spellings_differ_by_name_kind_and_tags() {
+        let mut cache = cache(10);
+        assert!(is_made(&mut cache, "a", Kind::Counter, Some(b"bc")));
+        assert!(is_made(&mut cache, "ab", Kind::Counter, Some(b"c")));
+        assert!(is_made(&mut cache, "a", Kind::Gauge, Some(b"bc")));
+        assert!(is_made(&mut cache, "a", Kind::Counter, None));
+    }
+
+    #[test]
+    fn what_failed_is_not_remembered() {
+        let mut cache = cache(10);
+        assert_eq!(
+            cache
+                .get_or_make(b"a", Kind::Counter, None, || Err("no"))
+                .unwrap_err(),
+            "no"
+        );
+        assert!(is_made(&mut cache, "a", Kind::Counter, None));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_in_use_stays() {
+        let mut cache = cache(8);
+        assert!(is_made(&mut cache, "used", Kind::Counter, None));
+        for number in 0..1000 {
+            assert!(is_made(
+                &mut cache,
+                &format!("n{number}"),
+                Kind::Counter,
+                None
+            ));
+            assert!(!is_made(&mut cache, "used", Kind::Counter, None));
+            assert!(cache.len() <= 16);
+        }
+        assert!(
+            is_made(&mut cache, "n0", Kind::Counter, None),
+            "the oldest is forgotten"
+        );
+        assert!(!is_made(&mut cache, "n999", Kind::Counter, None));
+    }
+
+    #[test]
+    fn writers_share_what_all_may_hold_and_the_idle_ones_starve_nobody() {
+        const LIMIT: usize = 10_000;
+        let allowance = Allowance::new(LIMIT);
+        let mut caches: Vec<_> = (0..10)
+            .map(|_| KeyCache::new(LIMIT, Arc::clone(&allowance)))
+            .collect();
+        for round in 0..3 * LIMIT {
+            for cache in caches.iter_mut().take(if round < LIMIT { 1 } else { 10 }) {
+                is_made(cache, &format!("n{round}"), Kind::Counter, None);
+            }
+            let held: usize = caches.iter().map(KeyCache::len).sum();
+            assert_eq!(held, allowance.held.load(Ordering::Relaxed));
+            assert!(held <= 2 * LIMIT, "{held}");
+        }
+        // What one looks up again and again it still knows.
+        for cache in &mut caches {
+            for repeated in 0..3 {
+                for number in 0..LIMIT / 20 {
+                    let made = is_made(cache, &format!("again{number}"), Kind::Counter, None);
+                    assert_eq!(made, repeated == 0);
+                }
+            }
+        }
+        drop(caches);
+        assert_eq!(allowance.held.load(Ordering::Relaxed), 0);
+        assert_eq!(allowance.writers.load(Ordering::Relaxed), 0);
+    }
+}
