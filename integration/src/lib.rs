@@ -1,0 +1,10 @@
+//! The whole tier as one: start real processes, send them real load, read what comes out.
+//!
+//! [`tier`] starts agents, proxies and globals as processes on free loopback ports; the demo and every end-to-end test stand on it.
+
+pub mod audit;
+pub mod consul;
+pub mod demo;
+pub mod faults;
+pub mod manual;
+pub mod tier;
