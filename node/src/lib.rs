@@ -1,5 +1,5 @@
 //! The chassis both programs stand on: configuration, command line, logging, self-metrics, Sentry, the admin HTTP
-//! server, the Consul client, and an orderly start and stop.
+//! server, discovery with the Consul client, and an orderly start and stop.
 //!
 //! Nothing here knows about metrics that travel the tier. Nothing outside this crate touches the metrics recorder,
 //! Sentry or the process's signals.
@@ -9,6 +9,7 @@ pub mod chassis;
 pub mod cli;
 pub mod config;
 pub mod consul;
+pub mod discovery;
 pub mod grpc;
 pub mod lifecycle;
 pub mod reload;

@@ -16,12 +16,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tributary_node::config::Problems;
+use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
 use tributary_node::{BoxError, Node, Reloads, admin};
 
 use crate::config::Config;
 use crate::destination::{Budget, Limits, Settings};
-use crate::discovery::{self, Discovery};
+use crate::discovery;
 use crate::ignore::IgnoredTags;
 use crate::ingest::{self, Activity};
 use crate::membership::{Membership, Order, Reconfiguration, Rules};

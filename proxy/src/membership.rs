@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tributary_node::BoxError;
 use tributary_node::admin::Condition;
+use tributary_node::discovery::{Discovery, Endpoint};
 
 use crate::destination::{Batch, Budget, Destination, Settings};
-use crate::discovery::Discovery;
 use crate::event::{DiscoveryFailed, RingChanged, RingScheduled};
 use crate::ignore::IgnoredTags;
 use crate::ring::{Algorithm, Member, Ring, RingError};
@@ -115,8 +115,8 @@ impl Membership {
                 // What was configured at first must not come after what was ordered.
                 biased;
                 answer = discovery.next() => match answer {
-                    Ok(addresses) if addresses.is_empty() => Err("names no destination".into()),
-                    Ok(addresses) => self.apply(addresses).await.map(|()| known.holds()),
+                    Ok(endpoints) if endpoints.is_empty() => Err("names no destination".into()),
+                    Ok(endpoints) => self.apply(addresses(endpoints)).await.map(|()| known.holds()),
                     Err(error) => Err(error),
                 },
                 Some(Order { what, done }) = orders.recv() => {
@@ -405,4 +405,9 @@ impl Membership {
             self.tasks.wait().await;
         }
     }
+}
+
+fn addresses(endpoints: Vec<Endpoint>) -> Vec<String> {
+    let addresses = endpoints.into_iter().map(|endpoint| endpoint.address);
+    addresses.collect()
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tributary_node::config::{self, Environment, Problems};
+use tributary_node::discovery::Endpoint;
 use tributary_node::{BoxError, Program};
 use tributary_proto::metricpb::Type;
 
@@ -40,10 +41,10 @@ fn load(file: Option<&Path>) -> Result<Owners, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let addresses = runtime.block_on(async {
+    let endpoints = runtime.block_on(async {
         let mut discovery = discovery::from_config(&config)?;
         match tokio::time::timeout(PATIENCE, discovery.next()).await {
-            Ok(addresses) => addresses,
+            Ok(endpoints) => endpoints,
             Err(_) => Err(format!(
                 "Consul has named no healthy instance of {:?} within {PATIENCE:?}",
                 discovery.service()
@@ -51,7 +52,7 @@ fn load(file: Option<&Path>) -> Result<Owners, BoxError> {
             .into()),
         }
     })?;
-    Owners::new(&config, addresses)
+    Owners::new(&config, endpoints)
 }
 
 /// A ring and what belongs into its keys.
@@ -75,8 +76,8 @@ enum LineError {
 }
 
 impl Owners {
-    fn new(config: &Config, addresses: Vec<String>) -> Result<Self, BoxError> {
-        if addresses.is_empty() {
+    fn new(config: &Config, endpoints: Vec<Endpoint>) -> Result<Self, BoxError> {
+        if endpoints.is_empty() {
             return Err("no destination is known".into());
         }
         let mut problems = Problems::new("settings");
@@ -84,7 +85,10 @@ impl Owners {
         if !problems.is_empty() {
             return Err(problems.into());
         }
-        let members = addresses.into_iter().map(Member::new);
+        let members = endpoints.into_iter().map(|endpoint| Member {
+            address: endpoint.address.into(),
+            weight: endpoint.weight,
+        });
         Ok(Self {
             ring: Ring::build(config.ring.algorithm, members)?,
             ignored,
@@ -165,8 +169,8 @@ mod tests {
     use crate::ring::Algorithm;
 
     fn owners(config: &Config) -> Owners {
-        let addresses = (1..=5).map(|i| format!("10.0.0.{i}:8128")).collect();
-        Owners::new(config, addresses).unwrap()
+        let endpoints = (1..=5).map(|i| Endpoint::new(format!("10.0.0.{i}:8128")));
+        Owners::new(config, endpoints.collect()).unwrap()
     }
 
     fn veneur() -> Config {

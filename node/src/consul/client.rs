@@ -12,7 +12,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::Settings;
-use super::health::{Endpoint, endpoints};
+use super::health::endpoints;
+use crate::discovery::Endpoint;
 
 /// Why there is no list of instances.
 #[derive(Debug, thiserror::Error)]

@@ -4,12 +4,7 @@ use std::net::Ipv6Addr;
 
 use serde::Deserialize;
 
-/// An instance of a service.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint {
-    /// `host:port`; an IPv6 address stands in brackets.
-    pub address: String,
-}
+use crate::discovery::Endpoint;
 
 #[derive(Debug, Deserialize)]
 struct Entry {
@@ -62,5 +57,5 @@ fn endpoint(entry: Entry) -> Option<Endpoint> {
         Ok(host) => format!("[{host}]:{}", entry.service.port),
         Err(_) => format!("{host}:{}", entry.service.port),
     };
-    Some(Endpoint { address })
+    Some(Endpoint::new(address))
 }

@@ -24,7 +24,6 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use crate::config::Secret;
 
 pub use client::ConsulError;
-pub use health::Endpoint;
 pub use watch::{Endpoints, watch};
 
 /// Where Consul is and how it is asked.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Settings;
 use super::client::{Answer, Client, ConsulError};
 use super::events::{Failed, Updated};
-use super::{Endpoint, Settings};
+use crate::discovery::Endpoint;
 use crate::repeats::Repeats;
 
 /// The last good list, in order; empty only until there was one.

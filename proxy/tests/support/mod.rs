@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
+use tributary_node::discovery::{Discovery, Endpoint};
 use tributary_node::telemetry::Recorder;
 use tributary_node::{BoxError, Node};
 use tributary_proto::ack::{self, Unacknowledged};
@@ -29,7 +30,6 @@ use tributary_proto::raw::forward_client::ForwardClient;
 use tributary_proto::scan;
 use tributary_proxy::app::Proxy;
 use tributary_proxy::config::Config;
-use tributary_proxy::discovery::Discovery;
 use tributary_proxy::ring::{Algorithm, Member, Ring};
 
 /// How long anything may take that should happen soon.
@@ -54,9 +54,9 @@ impl Discovery for Fed {
         "fed"
     }
 
-    async fn next(&mut self) -> Result<Vec<String>, BoxError> {
+    async fn next(&mut self) -> Result<Vec<Endpoint>, BoxError> {
         match self.0.recv().await {
-            Some(addresses) => Ok(addresses),
+            Some(addresses) => Ok(addresses.into_iter().map(Endpoint::new).collect()),
             None => std::future::pending().await,
         }
     }
