@@ -36,6 +36,12 @@ impl Ticks {
         Self { phase, ..self }
     }
 
+    /// The time that the next aligned tick will have.
+    pub(crate) fn upcoming(&self) -> SystemTime {
+        let wall = since_epoch().saturating_sub(self.phase);
+        UNIX_EPOCH + next_multiple(wall, self.last_multiple, self.interval)
+    }
+
     /// Waits for the next one, and gives its time: an aligned one's is the multiple itself, however early or late the timer fired.
     ///
     /// May be given up and called again.

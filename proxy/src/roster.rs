@@ -1,19 +1,21 @@
 //! Who is on the ring, and who joins it when.
 //!
-//! A destination that goes leaves at once: what is sent to it is lost time. One that comes waits for the next boundary of intervals, by the wall
-//! clock, so that no key has two owners within an interval, and so that all proxies change over at the same moment although each hears of it at
+//! A destination that goes leaves at once: what is sent to it is lost time. One that comes waits for a boundary of intervals, by the wall
+//! clock, the first one that is half an interval away or more, so that no key has two owners within an interval, and so that all proxies change over at the same moment although each hears of it at
 //! its own.
 //!
 //! What always holds:
 //! - as long as anybody is known somebody is on the ring;
 //! - whoever joins does so at a multiple of the interval, unless nobody else is left;
-//! - the outcome depends on what was discovered in which interval alone, apart from the last moments of one.
+//! - the outcome depends on what was discovered between which middles of intervals alone;
+//! - from the middle of an interval on, it is known who joins at its end.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-/// An addition that is heard of so shortly before a boundary waits for the one after it: other proxies hear of it a little later.
-const LONGEST_MARGIN: u64 = 1000;
+/// An addition that is heard of in this last part of an interval, one half, waits for the boundary after the next: other proxies may hear of it a
+/// little later, and whoever leaves in it hands over to those who will be on the ring.
+const MARGIN: u64 = 2;
 
 /// See the module. Moments are milliseconds since the Unix epoch.
 #[derive(Debug, Clone)]
@@ -121,7 +123,7 @@ impl Roster {
 
     /// The boundary at which whoever is heard of now joins.
     fn boundary_after(&self, now: u64) -> u64 {
-        let margin = (self.interval / 10).min(LONGEST_MARGIN);
+        let margin = self.interval / MARGIN;
         let boundary = (now / self.interval + 1) * self.interval;
         if boundary - now < margin {
             boundary + self.interval
@@ -163,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_shortly_before_a_boundary_waits_for_the_one_after_it() {
+    fn whoever_comes_in_the_second_half_of_an_interval_waits_for_the_boundary_after_the_next() {
         let mut early = roster("a");
-        early.discover(names("a b"), 109_000);
+        early.discover(names("a b"), 105_000);
         assert_eq!(early.next().unwrap().0, 110_000);
         let mut late = roster("a");
-        late.discover(names("a b"), 109_001);
+        late.discover(names("a b"), 105_001);
         assert_eq!(late.next().unwrap().0, 120_000);
         // Each has its own boundary.
         late.discover(names("a b c"), 110_500);

@@ -29,12 +29,16 @@ fn got(global: &Global) -> HashSet<Bytes> {
     global.got().into_iter().collect()
 }
 
-/// Waits until the wall clock stands early in an interval.
-async fn early_in(interval: u64) {
+/// Milliseconds. Half of it is long enough for what has to happen before its middle, on a slow machine too.
+const INTERVAL: u64 = 6000;
+
+/// Waits until an interval has just begun, and gives its end.
+async fn early_in_an_interval() -> u64 {
     until("an interval has begun", || {
-        wall_clock() % interval < interval / 4
+        wall_clock() % INTERVAL < INTERVAL / 12
     })
     .await;
+    (wall_clock() / INTERVAL + 1) * INTERVAL
 }
 
 fn generation(proxy: &Running) -> u64 {
@@ -52,25 +56,23 @@ async fn send(proxy: &Running, metrics: &[Bytes], at: u64) -> Vec<u32> {
 
 #[tokio::test]
 async fn all_proxies_take_a_new_destination_up_at_the_same_boundary() {
-    const INTERVAL: u64 = 2000;
     let globals = [ours(Manner::Takes).await, ours(Manner::Takes).await];
     let addresses: Vec<String> = globals
         .iter()
         .map(|global| global.address.clone())
         .collect();
     let config = tributary_proxy::config::Config {
-        interval: tributary_node::config::Duration::seconds(2),
+        interval: tributary_node::config::Duration::seconds(INTERVAL / 1000),
         ..support::config()
     };
     let proxies = [
         proxy(&config, &addresses[..1]).await,
         proxy(&config, &addresses[..1]).await,
     ];
-    early_in(INTERVAL).await;
-    let boundary = (wall_clock() / INTERVAL + 1) * INTERVAL;
+    let boundary = early_in_an_interval().await;
     // They hear of it at different times.
     proxies[0].feed.send(addresses.clone()).unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     proxies[1].feed.send(addresses.clone()).unwrap();
     for proxy in &proxies {
         until("it is known what is to come", || {
@@ -193,19 +195,17 @@ async fn what_has_no_answer_yet_stays_with_a_destination_that_has_left() {
 
 #[tokio::test]
 async fn a_destination_that_comes_back_joins_at_a_boundary_and_keeps_its_connection() {
-    const INTERVAL: u64 = 2000;
     let globals = [ours(Manner::Takes).await, ours(Manner::Takes).await];
     let addresses: Vec<String> = globals
         .iter()
         .map(|global| global.address.clone())
         .collect();
     let config = tributary_proxy::config::Config {
-        interval: tributary_node::config::Duration::seconds(2),
+        interval: tributary_node::config::Duration::seconds(INTERVAL / 1000),
         ..support::config()
     };
     let proxy = proxy(&config, &addresses).await;
-    early_in(INTERVAL).await;
-    let boundary = (wall_clock() / INTERVAL + 1) * INTERVAL;
+    let boundary = early_in_an_interval().await;
     proxy.routes_to(&addresses[..1]).await;
     assert_eq!(generation(&proxy), 2);
     proxy.routes_to_later(&addresses).await;

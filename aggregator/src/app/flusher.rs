@@ -1,7 +1,7 @@
 //! From the table to sinks and upstream, once an interval.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use tributary_proto::metricpb::Metric;
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{ForwardConfig, Forwarder, Retention};
+use crate::import::{Intake, OpenInterval};
 use crate::ledger::{Entry, Ledger};
 use crate::point::Batch;
 use crate::sink::Sinks;
@@ -23,6 +24,8 @@ pub(super) struct Flusher {
     /// Sinks that the settings no longer have: they write what waits, each until its time is over.
     retired: Vec<(Sinks, Instant)>,
     forwarder: Option<Arc<Forwarder>>,
+    /// Of a global that is aligned to the clock: who is told which interval is open, and the length of one.
+    intake: Option<(Arc<Intake>, Duration)>,
     pub(super) ledger: Ledger,
     settings: FlushSettings,
     hostname: Arc<str>,
@@ -41,11 +44,19 @@ impl Flusher {
             sinks: Arc::new(sinks),
             retired: Vec::new(),
             forwarder,
+            intake: None,
             ledger: Ledger::new(config.role()),
             settings: flush_settings(config)?,
             hostname: hostname(config)?.into(),
             config: config.clone(),
         })
+    }
+
+    /// Tells the intake from now on which interval is open: the one whose points will have the time `first`, and then each that follows.
+    pub(super) async fn watch_interval(&mut self, intake: &Arc<Intake>, first: SystemTime) {
+        let length = self.config.interval.get();
+        intake.begin(open_interval(first, length), || ()).await;
+        self.intake = Some((Arc::clone(intake), length));
     }
 
     /// `/api/ledger`, for the admin server.
@@ -86,7 +97,14 @@ impl Flusher {
 
     /// The flush of the interval that ended at `at`.
     pub(super) async fn flush(&mut self, at: SystemTime) {
-        let forward = self.flush_as(self.settings.role, at).await;
+        let interval = match &self.intake {
+            None => self.table.take(),
+            Some((intake, length)) => {
+                let next = open_interval(at + *length, *length);
+                intake.begin(next, || self.table.take()).await
+            }
+        };
+        let forward = self.flush_interval(interval, self.settings.role, at).await;
         if let Some(forwarder) = &self.forwarder {
             forwarder.send_flush(at, forward);
         }
@@ -95,8 +113,12 @@ impl Flusher {
 
     /// Takes what the table holds, sends this host's part to the sinks and gives what goes to another.
     pub(super) async fn flush_as(&self, role: Role, at: SystemTime) -> Vec<Metric> {
+        self.flush_interval(self.table.take(), role, at).await
+    }
+
+    async fn flush_interval(&self, interval: Interval, role: Role, at: SystemTime) -> Vec<Metric> {
         let began = std::time::Instant::now();
-        let forward = self.emit(self.table.take(), role, at).await;
+        let forward = self.emit(interval, role, at).await;
         metrics::histogram!("flush.total_duration_ns").record(began.elapsed().as_nanos() as f64);
         metrics::gauge!("flush.flush_timestamp_ns")
             .set(unix_seconds(SystemTime::now()) as f64 * 1e9);
@@ -223,6 +245,14 @@ fn hostname(config: &Config) -> Result<String, BoxError> {
         None if config.omit_empty_hostname => Ok(String::new()),
         _ => Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned()),
     }
+}
+
+fn open_interval(time: SystemTime, length: Duration) -> Option<OpenInterval> {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).ok();
+    Some(OpenInterval {
+        time: milliseconds(time.duration_since(UNIX_EPOCH).ok()?)?,
+        length: milliseconds(length)?,
+    })
 }
 
 fn unix_seconds(at: SystemTime) -> i64 {

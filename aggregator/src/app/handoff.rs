@@ -5,10 +5,14 @@
 //! samples of mixed ones) goes to its sinks. So every series is emitted once, and whole.
 //!
 //! Each metric has a stamp, so that what is delivered twice is merged once; and none says when it was flushed, because a proxy would then look for
-//! the owner at that time, which is the one that leaves. It goes to whoever emits what is merged at that moment. The new owners may still be unknown to the proxies: what they send back here is refused
-//! as unavailable, and delivery is tried again until another has it.
+//! the owner at that time, which is the one that leaves. It goes to whoever emits what is merged at that moment. The new owners may still be
+//! unknown to the proxies: what they send back here is refused as unavailable, and delivery is tried again until another has it.
 //!
-//! A gauge's value is the last to arrive, as ever: one that the new owner got from an agent a moment before gives way to the one handed over.
+//! Each metric says which interval it is meant for. A new owner that has emitted that one meanwhile does not take it, and it goes to whoever owns
+//! it in the next: so no series has a point of two globals for one interval, only because one of them left as the other flushed. When nobody has
+//! taken it for a whole interval (clocks that differ, or intervals), any interval will do.
+//!
+//! A gauge that is handed over is older than any that its new owner has, and gives way to it.
 //!
 //! What nobody took goes to the sinks after all: a part of a value, but certainly not counted twice. Metrics that were sent and never answered for
 //! may have been taken: those are counted as lost and not emitted.

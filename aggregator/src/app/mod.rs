@@ -43,7 +43,7 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     node.serve_admin(import.merge(flusher.ledger_page()))
         .await?;
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
-    let doors = doors.open(&config, table, intake)?;
+    let doors = doors.open(&config, table, intake.clone())?;
     flusher.ledger.watch(doors.kernel_drops());
     ready.holds();
 
@@ -52,6 +52,9 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     let mut ticks = Ticks::new(interval, config.synchronize_with_interval);
     if config.role() == Role::Global && !config.grpc_address.is_empty() {
         ticks = ticks.after(interval / 2);
+        if config.synchronize_with_interval {
+            flusher.watch_interval(&intake, ticks.upcoming()).await;
+        }
     }
     loop {
         tokio::select! {

@@ -18,6 +18,9 @@ const METRICS_KEY: u8 = 0x0a;
 /// The longest message that a receiver surely takes, in bytes: the default limit of Go's gRPC, which Veneur leaves as it is.
 pub(super) const MAX_MESSAGE: usize = 4 << 20;
 
+/// What a metric grows by, at most, when it says which interval it belongs to.
+const LABEL: usize = 14;
+
 /// Whose a batch's metrics are: what proxies are told, because owners change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owners {
@@ -30,18 +33,43 @@ pub(super) enum Owners {
     Emitting(Option<Duration>),
 }
 
-impl Owners {
+/// Where an attempt with a batch is aimed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Aim {
     /// The moment whose owners are meant, in milliseconds since the Unix epoch; `None`: now.
-    pub(super) fn moment(self, now: u64) -> Option<u64> {
+    pub moment: Option<u64>,
+    /// What its metrics say as `interval`: 0 if nothing is handed over.
+    pub interval: u64,
+    /// When it was taken, in milliseconds since the Unix epoch.
+    at: u64,
+}
+
+impl Owners {
+    /// The aim of an attempt that begins `now`, in milliseconds since the Unix epoch, with metrics of this age.
+    fn aim(self, now: u64, age: Duration) -> Aim {
+        let of = |moment, interval| Aim {
+            moment,
+            interval,
+            at: now,
+        };
         match self {
-            Self::At(moment) => Some(moment),
-            Self::Emitting(None) => None,
+            Self::At(moment) => of(Some(moment), 0),
+            Self::Emitting(None) => of(None, scan::ANY_INTERVAL),
             Self::Emitting(Some(interval)) => {
                 let step = u64::try_from(interval.as_millis())
                     .unwrap_or(u64::MAX)
                     .max(1);
                 let left = step - now % step;
-                (left <= step / 2).then(|| now.saturating_add(left))
+                let next = now.saturating_add(left);
+                let (moment, label) = match left <= step / 2 {
+                    true => (Some(next), next),
+                    false => (None, next.saturating_sub(step)),
+                };
+                match age < interval {
+                    true => of(moment, label),
+                    // Somebody's clock or interval is another: late is better than never.
+                    false => of(moment, scan::ANY_INTERVAL),
+                }
             }
         }
     }
@@ -73,6 +101,8 @@ pub(super) struct Batch {
     pub failures: u32,
     /// The place of the destination that was tried last.
     pub tried: Option<usize>,
+    /// Where the last attempt was aimed at.
+    pub aim: Option<Aim>,
     /// Whether the attempt under way has come so far that it may be taken.
     pub sent: Arc<AtomicBool>,
 }
@@ -88,8 +118,46 @@ impl Batch {
             uncertain: false,
             failures: 0,
             tried: None,
+            aim: None,
             sent: Arc::default(),
         }
+    }
+
+    /// Aims the attempt that begins `now`, in milliseconds since the Unix epoch.
+    ///
+    /// What may have been taken goes where it went before, as of the same interval: only there can it be recognised, or refused for good.
+    pub(super) fn take_aim(&mut self, now: u64) {
+        self.aim = Some(match self.aim {
+            Some(aim) if self.uncertain => Aim {
+                moment: aim.moment.or(Some(aim.at)),
+                ..aim
+            },
+            _ => self.owners.aim(now, self.since.elapsed()),
+        });
+    }
+
+    /// What is sent: each metric says which interval it belongs to, if it is handed over.
+    pub(super) fn message(&self) -> Bytes {
+        let Some(Aim { interval: 1.., .. }) = self.aim else {
+            return self.body.clone();
+        };
+        let said = Metric {
+            interval: self.aim.map_or(0, |aim| aim.interval),
+            ..Metric::default()
+        }
+        .encode_to_vec();
+        let more = self.metrics as usize * (said.len() + 1);
+        let mut message = Vec::with_capacity(self.body.len() + more);
+        let mut labelled = Vec::new();
+        // A packer has framed it.
+        for metric in scan::entries(&self.body).into_iter().flatten() {
+            labelled.clear();
+            labelled.extend_from_slice(metric);
+            // Messages one after the other are merged.
+            labelled.extend_from_slice(&said);
+            scan::frame_into(&mut message, &labelled);
+        }
+        message.into()
     }
 
     /// The metrics at the positions that are left; `None` if that is none.
@@ -174,7 +242,7 @@ impl Packer {
         metric.index = self.next_index;
         self.next_index = self.next_index.wrapping_add(1);
         let bytes = metric.encoded_len();
-        let framed = 1 + encoded_len_varint(bytes as u64) + bytes;
+        let framed = 1 + encoded_len_varint(bytes as u64) + bytes + LABEL;
         if framed > MAX_MESSAGE {
             return Err(TooLarge { bytes });
         }
@@ -233,13 +301,49 @@ mod tests {
 
     #[test]
     fn what_is_merged_after_the_middle_of_an_interval_belongs_to_the_owners_to_come() {
-        let interval = Some(Duration::from_secs(10));
-        assert_eq!(Owners::Emitting(interval).moment(31_000), None);
-        assert_eq!(Owners::Emitting(interval).moment(34_999), None);
-        assert_eq!(Owners::Emitting(interval).moment(35_000), Some(40_000));
-        assert_eq!(Owners::Emitting(interval).moment(39_999), Some(40_000));
-        assert_eq!(Owners::Emitting(None).moment(39_999), None);
-        assert_eq!(Owners::At(7).moment(39_999), Some(7));
+        let interval = Duration::from_secs(10);
+        let aim = |owners: Owners, now| {
+            let aim = owners.aim(now, Duration::ZERO);
+            (aim.moment, aim.interval)
+        };
+        let emitting = Owners::Emitting(Some(interval));
+        assert_eq!(aim(emitting, 30_000), (None, 30_000));
+        assert_eq!(aim(emitting, 34_999), (None, 30_000));
+        assert_eq!(aim(emitting, 35_000), (Some(40_000), 40_000));
+        assert_eq!(aim(emitting, 39_999), (Some(40_000), 40_000));
+        let any = scan::ANY_INTERVAL;
+        assert_eq!(aim(Owners::Emitting(None), 39_999), (None, any));
+        assert_eq!(aim(Owners::At(7), 39_999), (Some(7), 0));
+        // Nobody wanted it in all of an interval.
+        let late = emitting.aim(39_999, interval);
+        assert_eq!((late.moment, late.interval), (Some(40_000), any));
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_over_says_so_and_in_doubt_goes_where_it_went() {
+        let mut packer = packer(1000, 1 << 20);
+        for name in ["a", "b"] {
+            assert!(packer.add(named(name)).unwrap().is_none());
+        }
+        let mut batch = packer.close().unwrap();
+        let intervals = |batch: &Batch| -> Vec<u64> {
+            let list = MetricList::decode(batch.message()).unwrap();
+            list.metrics.iter().map(|metric| metric.interval).collect()
+        };
+        batch.take_aim(31_000);
+        assert_eq!(batch.message(), batch.body);
+        batch.owners = Owners::Emitting(Some(Duration::from_secs(10)));
+        batch.take_aim(31_000);
+        assert_eq!(intervals(&batch), [30_000, 30_000]);
+        let mut doubtful = Batch {
+            uncertain: true,
+            ..batch.clone()
+        };
+        doubtful.take_aim(36_000);
+        assert_eq!(intervals(&doubtful), [30_000, 30_000]);
+        assert_eq!(doubtful.aim.unwrap().moment, Some(31_000));
+        batch.take_aim(36_000);
+        assert_eq!(intervals(&batch), [40_000, 40_000]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
@@ -20,6 +20,7 @@ use super::ledger::{Books, Loss};
 use super::outcome::{Failure, Fate, Next, after};
 use super::pause::pause_after;
 use super::queue::{Queue, Retention};
+use super::unix_milliseconds;
 
 /// How often batches are looked through for those that are too old, when nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -230,8 +231,14 @@ impl Shared {
     }
 
     /// One attempt with one batch.
-    async fn deliver(self: Arc<Self>, batch: Batch, destination: Arc<Destination>, wants: Wants) {
+    async fn deliver(
+        self: Arc<Self>,
+        mut batch: Batch,
+        destination: Arc<Destination>,
+        wants: Wants,
+    ) {
         let start = Instant::now();
+        batch.take_aim(unix_milliseconds(SystemTime::now()));
         let outcome = tokio::select! {
             outcome = destination.deliver(&batch) => outcome,
             () = self.stop.cancelled() => {
@@ -333,6 +340,8 @@ impl Shared {
                 let due = Instant::now() + self.pause(&rest, failure);
                 let rest = Batch {
                     uncertain: uncertain || rest.uncertain,
+                    // Whoever vouches for not having it lets it go elsewhere.
+                    aim: rest.aim.filter(|_| failure.fate != Fate::Spared),
                     sent: Arc::default(),
                     ..rest
                 };

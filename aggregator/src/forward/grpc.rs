@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
@@ -18,7 +18,6 @@ use super::address::{Address, AddressError};
 use super::batch::Batch;
 use super::event::{AcknowledgementUnreadable, StreamOnly};
 use super::outcome::{Failure, Fate, Repeats, chain, is_unanswered_success, is_unimplemented};
-use super::unix_milliseconds;
 
 /// A connection must come about within this part of the timeout: requests that wait for it keep most of theirs for the answer.
 const CONNECT_PART: u32 = 5;
@@ -294,7 +293,7 @@ impl Method {
     /// Gives the answer's metadata.
     async fn call(self, channel: Channel, batch: Option<&Batch>) -> Result<MetadataMap, Status> {
         let mut client = ForwardClient::new(channel);
-        let body = batch.map(|batch| batch.body.clone()).unwrap_or_default();
+        let body = batch.map(Batch::message).unwrap_or_default();
         let answer = match self {
             Self::Unary => client.send_metrics(of_flush(batch, body)).await?,
             Self::Stream => {
@@ -312,11 +311,11 @@ impl Method {
     }
 }
 
-/// A request that says when the batch's flush took place, where that matters.
+/// A request that says whose the batch is, by the moment at which they own it, where that matters.
 fn of_flush<T>(batch: Option<&Batch>, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(batch) = batch
-        && let Some(moment) = batch.owners.moment(unix_milliseconds(SystemTime::now()))
+        && let Some(moment) = batch.aim.and_then(|aim| aim.moment)
     {
         ack::write_flushed_at(request.metadata_mut(), moment);
     }

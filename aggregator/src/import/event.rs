@@ -83,7 +83,7 @@ impl MemorySized {
 pub(super) struct RequestRefused<'a> {
     /// As in [`MetricsImported`].
     pub protocol: &'static str,
-    /// Veneur's causes `deflate`, `json` and `unknown_content_encoding`; ours: `empty`, `too_large`, `leaving`, and those of a frame error.
+    /// Veneur's causes `deflate`, `json` and `unknown_content_encoding`; ours: `empty`, `too_large`, `leaving`, `other_interval`, and those of a frame error.
     pub cause: &'static str,
     /// What the sender is told.
     pub detail: &'a str,

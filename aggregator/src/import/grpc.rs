@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::task::JoinError;
 use tonic::{Request, Response, Status, Streaming};
 use tributary_node::grpc::{GrpcSettings, SizeRefusal};
-use tributary_proto::ack;
+use tributary_proto::ack::{self, Unacknowledged};
 use tributary_proto::raw::forward_server::{Forward, ForwardServer};
 use tributary_proto::repeats::RepeatsRecognised;
 use tributary_proto::scan::{self, FrameError};
@@ -21,6 +21,10 @@ const STREAM: &str = "grpc-stream";
 
 /// What senders are told then.
 const LEAVING: &str = "leaving: bring it to another owner";
+
+/// What a leaving global is told whose metrics come too late, or too early by a moment.
+const OTHER_INTERVAL: &str =
+    "handed over for an interval that is not open: bring it to the owner of the one that is";
 
 /// The service that merges what it receives into an [`Intake`].
 #[derive(Debug, Clone)]
@@ -55,10 +59,13 @@ impl Forward for Import {
                 chunk.extend(metrics.by_ref().take(CHUNK));
                 tally.merge_encoded(&mut chunk).await;
             }
-            Ok(())
+            Ok(tally.of_other_intervals())
         });
-        merging.await.map_err(ended)?.map_err(badly_framed)?;
-        Ok(Response::new(Bytes::new()))
+        let left = merging.await.map_err(ended)?.map_err(badly_framed)?;
+        match left.is_empty() {
+            true => Ok(Response::new(Bytes::new())),
+            false => Err(of_another_interval(&left)),
+        }
     }
 
     /// Merges each metric as it arrives; a stream that breaks leaves what came before it merged.
@@ -130,6 +137,20 @@ fn leaving(protocol: &'static str) -> Status {
     }
     .emit();
     Status::unavailable(LEAVING)
+}
+
+/// All but the positions in `left` is merged, and those will not be.
+fn of_another_interval(left: &Unacknowledged) -> Status {
+    RequestRefused {
+        protocol: UNARY,
+        cause: "other_interval",
+        detail: OTHER_INTERVAL,
+    }
+    .emit();
+    // Not "unavailable": nothing is wrong with this global, and others' metrics must not wait for it.
+    let mut status = Status::failed_precondition(OTHER_INTERVAL);
+    ack::write_turned_away(status.metadata_mut(), left);
+    status
 }
 
 /// Nothing of the list was taken.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::RwLock;
 use tokio::task::coop::consume_budget;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,11 +59,40 @@ impl Merge for Writer {
     }
 }
 
+/// The interval that a table takes at present, of a global that is aligned to the clock. All in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenInterval {
+    /// The time of its points, since the Unix epoch: a multiple of the length.
+    pub time: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+impl OpenInterval {
+    /// Whether what is handed over as of this interval can be merged. One that ends between ours is of a global with other intervals, and says
+    /// nothing here.
+    fn takes(self, interval: u64) -> bool {
+        interval == self.time || interval % self.length.max(1) != 0
+    }
+}
+
+/// What is known of a metric before it is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judgement {
+    /// It has no stamp.
+    Unstamped,
+    Stamped(Verdict),
+    /// It was handed over for an interval that is not open here. It was not seen before, nor does it count as seen now.
+    OtherInterval,
+}
+
 /// Hands out writers, one for each request under way, and takes them back; knows which stamped metrics came before.
 pub struct Intake {
     make: Box<dyn Fn() -> Box<dyn Merge> + Send + Sync>,
     idle: Mutex<Vec<Box<dyn Merge>>>,
     dedup: Mutex<Dedup>,
+    /// Which interval is open, if that matters. Held while handed-over metrics are merged: the interval does not end meanwhile.
+    interval: RwLock<Option<OpenInterval>>,
     closed: CancellationToken,
     /// The tallies that are open.
     open: TaskTracker,
@@ -84,6 +114,7 @@ impl Intake {
             make: Box::new(make),
             idle: Mutex::default(),
             dedup: Mutex::new(Dedup::new(dedup, Instant::now())),
+            interval: RwLock::new(None),
             closed: CancellationToken::new(),
             open: TaskTracker::new(),
         })
@@ -95,23 +126,38 @@ impl Intake {
         Self::new(dedup, move || Box::new(table.writer()))
     }
 
-    /// Judges each metric by its stamp, under one lock; `None` for one without. What is judged new counts as merged from here on.
-    fn judge(&self, metrics: &[Bytes], verdicts: &mut Vec<Option<Verdict>>) {
-        verdicts.clear();
-        // Read before the lock is taken.
-        let stamps: Vec<Option<Stamp>> = metrics.iter().map(|metric| Stamp::of(metric)).collect();
+    /// Begins another interval with what `cut` does. What is handed over is merged before it or after it, and as of the right interval.
+    pub async fn begin<T>(&self, interval: Option<OpenInterval>, cut: impl FnOnce() -> T) -> T {
+        let mut open = self.interval.write().await;
+        *open = interval;
+        cut()
+    }
+
+    /// Judges each metric by its stamp, under one lock. What is judged new counts as merged from here on.
+    fn judge(
+        &self,
+        stamps: &[Option<(Stamp, u64)>],
+        open: Option<OpenInterval>,
+        judgements: &mut Vec<Judgement>,
+    ) {
+        judgements.clear();
         if stamps.iter().all(Option::is_none) {
-            verdicts.resize(stamps.len(), None);
+            judgements.resize(stamps.len(), Judgement::Unstamped);
             return;
         }
         let now = Instant::now();
         let mut dedup = self.dedup.lock();
         dedup.sweep(now);
-        verdicts.extend(
-            stamps
-                .into_iter()
-                .map(|stamp| stamp.map(|stamp| dedup.admit(stamp, now))),
-        );
+        judgements.extend(stamps.iter().map(|stamp| match *stamp {
+            None => Judgement::Unstamped,
+            Some((stamp, interval)) => {
+                let taken = interval == 0 || open.is_none_or(|open| open.takes(interval));
+                match taken || dedup.knows(stamp) {
+                    true => Judgement::Stamped(dedup.admit(stamp, now)),
+                    false => Judgement::OtherInterval,
+                }
+            }
+        }));
     }
 
     /// Takes nothing more in; when it returns, all that was taken is merged.
@@ -156,7 +202,10 @@ impl Intake {
             merged: 0,
             repeated: 0,
             skipped: BTreeMap::new(),
-            verdicts: Vec::new(),
+            stamps: Vec::new(),
+            judgements: Vec::new(),
+            seen: 0,
+            of_other_intervals: Unacknowledged::default(),
         })
     }
 }
@@ -171,8 +220,12 @@ pub(super) struct Tally {
     merged: u64,
     repeated: u64,
     skipped: BTreeMap<&'static str, u64>,
-    /// Reused from chunk to chunk.
-    verdicts: Vec<Option<Verdict>>,
+    /// Both reused from chunk to chunk.
+    stamps: Vec<Option<(Stamp, u64)>>,
+    judgements: Vec<Judgement>,
+    /// Encoded metrics so far, and which of them were not taken because they were handed over for another interval.
+    seen: u32,
+    of_other_intervals: Unacknowledged,
 }
 
 impl Tally {
@@ -181,23 +234,44 @@ impl Tally {
     /// A metric is marked before it is merged, so that of two deliveries at the same time one merges it. One that is refused stays marked:
     /// its repeat would be refused, too, and must not be counted twice.
     pub(super) async fn merge_encoded(&mut self, chunk: &mut Vec<Bytes>) {
-        let mut verdicts = std::mem::take(&mut self.verdicts);
-        self.intake.judge(chunk, &mut verdicts);
-        for (metric, verdict) in chunk.drain(..).zip(&verdicts) {
-            match verdict {
-                None | Some(Verdict::New) => {
+        let intake = Arc::clone(&self.intake);
+        let mut judgements = std::mem::take(&mut self.judgements);
+        self.stamps.clear();
+        // Read before any lock is taken.
+        let stamps = chunk.iter().map(|metric| Stamp::and_interval(metric));
+        self.stamps.extend(stamps);
+        let handed_over = |stamp: &Option<(Stamp, u64)>| stamp.is_some_and(|(_, of)| of != 0);
+        let interval = match self.stamps.iter().any(handed_over) {
+            true => Some(intake.interval.read().await),
+            false => None,
+        };
+        let open = interval.as_deref().copied().flatten();
+        intake.judge(&self.stamps, open, &mut judgements);
+        for (metric, judgement) in chunk.drain(..).zip(&judgements) {
+            match judgement {
+                Judgement::Unstamped | Judgement::Stamped(Verdict::New) => {
                     if let Some(writer) = &mut self.writer {
                         let outcome = writer.merge_encoded(metric);
                         self.count(outcome);
                     }
                 }
-                Some(Verdict::Repeat) => self.repeated += 1,
-                Some(Verdict::Forgotten) => self.skip("stamp_forgotten", 1),
-                Some(Verdict::Absurd) => self.skip("stamp_absurd", 1),
+                Judgement::Stamped(Verdict::Repeat) => self.repeated += 1,
+                Judgement::Stamped(Verdict::Forgotten) => self.skip("stamp_forgotten", 1),
+                Judgement::Stamped(Verdict::Absurd) => self.skip("stamp_absurd", 1),
+                Judgement::OtherInterval => {
+                    let next = self.seen.saturating_add(1);
+                    self.of_other_intervals.push(self.seen..next);
+                }
             }
+            self.seen = self.seen.saturating_add(1);
             consume_budget().await;
         }
-        self.verdicts = verdicts;
+        self.judgements = judgements;
+    }
+
+    /// The positions of the encoded metrics that were not taken, because they were handed over for an interval that is not open here.
+    pub(super) fn of_other_intervals(&mut self) -> Unacknowledged {
+        std::mem::take(&mut self.of_other_intervals)
     }
 
     /// Merges one metric of a way in that has no stamps.

@@ -72,9 +72,11 @@ impl Sum {
 /// A gauge's last value.
 ///
 /// Flushes of one sender may arrive out of their order, because what was not acknowledged is sent again later: of two that are merged in one
-/// interval the newer one's value stays. Between senders there is no order but that of arrival.
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
+/// interval the newer one's value stays. Between senders there is no order but that of arrival; only what a leaving global hands over is
+/// older than all else, and gives way to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Level {
+    /// NaN before the first, and never after it.
     value: f64,
     /// Half of the origin that the value came from, which is enough to tell the few senders of one gauge apart; 0 for none.
     origin: u32,
@@ -82,7 +84,24 @@ pub(crate) struct Level {
     flush: u32,
 }
 
+impl Default for Level {
+    fn default() -> Self {
+        Self {
+            value: f64::NAN,
+            origin: 0,
+            flush: 0,
+        }
+    }
+}
+
 impl Level {
+    /// Takes a value that was handed over, unless there is any.
+    pub(super) fn set_handed_over(&mut self, value: f64) {
+        if self.value.is_nan() {
+            self.set(value);
+        }
+    }
+
     /// Takes a value that has no place in any order.
     pub(super) fn set(&mut self, value: f64) {
         *self = Self {

@@ -1,5 +1,6 @@
 //! The ways in once nothing more is taken.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
-use tributary_aggregator::import::{self, DedupBounds, Intake};
+use tributary_aggregator::import::{self, DedupBounds, Intake, OpenInterval};
 use tributary_aggregator::table::{Table, TableConfig};
 use tributary_node::grpc::GrpcSettings;
 use tributary_proto::ack::{self, Unacknowledged};
 use tributary_proto::forwardrpc::MetricList;
 use tributary_proto::metricpb::{CounterValue, Metric, Scope, Type, metric};
 use tributary_proto::raw::forward_client::ForwardClient;
+use tributary_proto::scan;
 
 /// A counter of 1; with an index it is stamped.
 fn counter(name: &str, index: Option<u32>) -> Metric {
@@ -68,9 +70,60 @@ impl Global {
         }
     }
 
+    /// Merges what is handed over for this interval; otherwise gives the positions of what was turned away.
+    async fn hand_over(&mut self, interval: u64, mut metrics: Vec<Metric>) -> Vec<Range<u32>> {
+        let total = metrics.len() as u32;
+        for metric in &mut metrics {
+            metric.interval = interval;
+        }
+        // Among others' metrics, as a proxy batches them.
+        let others = [counter("plain", None), counter("plain", None)];
+        let [first, last] = others.map(|other| vec![other]);
+        let list = list([first, metrics, last].concat());
+        let Err(status) = self.client.send_metrics(list).await else {
+            return Vec::new();
+        };
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(ack::read_turned_away(status.metadata()) && ack::read_dedup(status.metadata()));
+        let left = Unacknowledged::read(status.metadata(), total + 2);
+        left.unwrap().unwrap().ranges().collect()
+    }
+
     fn merged(&self) -> u64 {
         self.table.take().counts.imported
     }
+}
+
+#[tokio::test]
+async fn what_is_handed_over_is_merged_into_its_interval_or_not_at_all() {
+    let mut global = Global::start().await;
+    let of = |index| vec![counter("a", Some(index)), counter("b", Some(index + 1))];
+    // As long as the intervals are nobody's business all are the right one.
+    assert_eq!(global.hand_over(20_000, of(0)).await, []);
+    let open = |time| {
+        Some(OpenInterval {
+            time,
+            length: 10_000,
+        })
+    };
+    let intake = Arc::clone(&global.intake);
+    assert_eq!(intake.begin(open(20_000), || global.merged()).await, 4);
+    for interval in [10_000, 30_000] {
+        let left = global.hand_over(interval, of(10)).await;
+        assert_eq!(left, [1..3], "{interval}");
+    }
+    assert_eq!(global.merged(), 4, "the others'");
+    // Turned away before, and new all the same.
+    assert_eq!(global.hand_over(20_000, of(10)).await, []);
+    assert_eq!(global.merged(), 4);
+    intake.begin(open(30_000), || ()).await;
+    // A repeat is recognised in any interval.
+    assert_eq!(global.hand_over(20_000, of(10)).await, []);
+    assert_eq!(global.merged(), 2, "the others'");
+    // A global with other intervals, and one that has waited for long.
+    assert_eq!(global.hand_over(25_000, of(20)).await, []);
+    assert_eq!(global.hand_over(scan::ANY_INTERVAL, of(30)).await, []);
+    assert_eq!(global.merged(), 8);
 }
 
 #[tokio::test]

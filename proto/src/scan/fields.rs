@@ -19,6 +19,7 @@ mod number {
     pub(super) const ORIGIN: u32 = 1001;
     pub(super) const FLUSH: u32 = 1002;
     pub(super) const INDEX: u32 = 1003;
+    pub(super) const INTERVAL: u32 = 1004;
 }
 
 /// The key of `Metric.name` as one byte.
@@ -39,6 +40,8 @@ pub(super) struct Found {
     origin: u64,
     flush: u64,
     index: u32,
+    /// 0 if there is none.
+    pub(super) interval: u64,
 }
 
 impl Found {
@@ -126,6 +129,10 @@ impl Found {
             number::INDEX => {
                 field.must_be(VARINT)?;
                 self.index = reader.varint()? as u32;
+            }
+            number::INTERVAL => {
+                field.must_be(VARINT)?;
+                self.interval = reader.varint()?;
             }
             _ => reader.skip(field)?,
         }

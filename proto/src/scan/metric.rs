@@ -42,6 +42,9 @@ pub struct Scanned<'a> {
     pub scope: i32,
     /// `None` from a sender that does not stamp.
     pub stamp: Option<Stamp>,
+    /// The interval that a metric which is handed over belongs to, by the time of its points in milliseconds since the Unix epoch,
+    /// or [`ANY_INTERVAL`]; 0 for all others.
+    pub interval: u64,
     /// The last value field seen, not looked into; `None` if there is none.
     pub value: Option<ValueField>,
     tags: TagIter<'a>,
@@ -79,11 +82,21 @@ impl ScanError {
     }
 }
 
+/// Of a metric that is handed over: its receiver's open interval will do, whichever it is. No interval is as short as to end there.
+pub const ANY_INTERVAL: u64 = 1;
+
 impl Stamp {
     /// The stamp of the metric in these bytes, also of one that is otherwise of no use; `None` if there is none, or the bytes are no message.
     #[inline]
     pub fn of(metric: &[u8]) -> Option<Self> {
         Found::find(metric).ok()?.stamp()
+    }
+
+    /// As [`Stamp::of`], with the interval that a metric which is handed over belongs to; 0 for all others.
+    #[inline]
+    pub fn and_interval(metric: &[u8]) -> Option<(Self, u64)> {
+        let found = Found::find(metric).ok()?;
+        Some((found.stamp()?, found.interval))
     }
 }
 
@@ -105,6 +118,7 @@ impl<'a> Scanned<'a> {
             kind,
             scope: found.scope,
             stamp: found.stamp(),
+            interval: found.interval,
             value: found.value,
             tags,
         })
@@ -159,6 +173,7 @@ mod tests {
             origin: u64::MAX,
             flush: 300,
             index: 70_000,
+            interval: 0,
             value: Some(Value::Counter(CounterValue { value: -1 })),
         }
     }
@@ -215,6 +230,19 @@ mod tests {
         bytes.extend([0x18, 0x63]);
         assert!(Scanned::scan(&bytes).is_err());
         assert_eq!(Stamp::of(&bytes).map(|stamp| stamp.index), Some(70_000));
+        // What is appended to a message is merged into it.
+        bytes.extend(
+            Metric {
+                interval: 20_000,
+                ..Metric::default()
+            }
+            .encode_to_vec(),
+        );
+        let read = Stamp::and_interval(&bytes);
+        assert_eq!(
+            read.map(|(stamp, interval)| (stamp.index, interval)),
+            Some((70_000, 20_000))
+        );
         bytes.push(0x48);
         assert_eq!(Stamp::of(&bytes), None);
     }
@@ -298,9 +326,9 @@ mod tests {
     #[test]
     fn no_known_field_may_come_with_another_wire_type() {
         let name = delimited(1, b"n");
-        for field in [1_u32, 2, 3, 5, 6, 7, 8, 9, 1001, 1002, 1003] {
+        for field in [1_u32, 2, 3, 5, 6, 7, 8, 9, 1001, 1002, 1003, 1004] {
             let right = match field {
-                3 | 9 | 1002 | 1003 => VARINT,
+                3 | 9 | 1002 | 1003 | 1004 => VARINT,
                 1001 => FIXED64,
                 _ => DELIMITED,
             };

@@ -13,6 +13,6 @@ mod tags;
 mod wire;
 
 pub use frame::{Entries, FrameError, Frames, entries, frame_into, framed_len, frames};
-pub use metric::{ScanError, Scanned, Stamp, ValueField};
+pub use metric::{ANY_INTERVAL, ScanError, Scanned, Stamp, ValueField};
 pub use tags::TagIter;
 pub use wire::WireError;

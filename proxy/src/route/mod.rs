@@ -237,12 +237,19 @@ impl Router {
     fn reroute_claimed(&self, list: &[u8], mut batch: Batch) {
         let tables = self.tables.load();
         let way = tables.way(None);
+        let to_come = tables.next().map(|next| next.since());
+        let way_to_come = tables.way(to_come);
         let mut key = Vec::new();
         for (metric, claim) in Batch::claimed(list, batch.take_claims()) {
-            let lane = Scanned::scan(metric)
-                .ok()
-                .and_then(|scanned| way.lane(&scanned, &mut key))
-                .and_then(|lane| way.lanes().get(lane));
+            let lane = Scanned::scan(metric).ok().and_then(|scanned| {
+                // What is handed over for an interval to come is for its owner then.
+                let way = match to_come.is_some_and(|to_come| scanned.interval >= to_come) {
+                    true => &way_to_come,
+                    false => &way,
+                };
+                way.lane(&scanned, &mut key)
+                    .and_then(|lane| way.lanes().get(lane))
+            });
             match lane {
                 Some(destination) => {
                     let size = scan::framed_len(metric.len());

@@ -178,10 +178,15 @@ impl Writer {
             scope,
             origin,
             flush,
+            interval,
             ..
         } = metric;
         let kind = kind(&name, r#type)?;
-        let contribution = match Contribution::of(kind, value, (origin, flush)) {
+        let sent = match interval {
+            0 => Sent::Flushed { origin, flush },
+            _ => Sent::HandedOver,
+        };
+        let contribution = match Contribution::of(kind, value, sent) {
             Ok(contribution) => contribution,
             Err(fault) => return Err(fault.of_metric(name, kind)),
         };
@@ -251,14 +256,19 @@ fn import_scope(name: &str, kind: Kind, number: i32) -> Result<Scope, ImportErro
     }
 }
 
+/// Why a metric came.
+#[derive(Clone, Copy)]
+enum Sent {
+    /// It is of this flush.
+    Flushed { origin: u64, flush: u64 },
+    /// Its owner leaves, and hands over what it had.
+    HandedOver,
+}
+
 /// What a metric brings, checked as far as that goes without the series.
 enum Contribution {
     Total(i64),
-    Level {
-        value: f64,
-        /// Origin and flush.
-        sent: (u64, u64),
-    },
+    Level { value: f64, sent: Sent },
     Digest(MergingDigestData),
     Set(HyperLogLog),
 }
@@ -287,8 +297,7 @@ impl Fault {
 }
 
 impl Contribution {
-    /// `sent` is the metric's origin and flush.
-    fn of(kind: Kind, value: Option<Value>, sent: (u64, u64)) -> Result<Self, Fault> {
+    fn of(kind: Kind, value: Option<Value>, sent: Sent) -> Result<Self, Fault> {
         match (kind, value.ok_or(Fault::Missing)?) {
             (Kind::Counter, Value::Counter(counter)) => Ok(Self::Total(counter.value)),
             (Kind::Gauge, Value::Gauge(gauge)) if gauge.value.is_finite() => {
@@ -315,9 +324,10 @@ impl Contribution {
     fn merge_into(self, sampler: &mut Sampler) -> Result<(), Fault> {
         match (self, sampler) {
             (Self::Total(total), Sampler::Counter(sum)) => sum.add_whole(total),
-            (Self::Level { value, sent }, Sampler::Gauge(gauge)) => {
-                gauge.set_forwarded(value, sent.0, sent.1);
-            }
+            (Self::Level { value, sent }, Sampler::Gauge(gauge)) => match sent {
+                Sent::Flushed { origin, flush } => gauge.set_forwarded(value, origin, flush),
+                Sent::HandedOver => gauge.set_handed_over(value),
+            },
             (Self::Digest(data), Sampler::Distribution(distribution)) => {
                 distribution
                     .digest

@@ -252,6 +252,27 @@ fn the_rest_of_a_batch_is_merged_as_if_the_bad_ones_were_not_there() {
 }
 
 #[test]
+fn a_gauge_that_is_handed_over_gives_way_to_any_other() {
+    let table = Table::new(TableConfig::default());
+    let mut writer = table.writer();
+    let mut value_after = |sent: &[(u64, f64)]| {
+        for &(interval, value) in sent {
+            let metric = Metric {
+                origin: 7,
+                flush: 1,
+                interval,
+                ..metric("g", Type::Gauge, WireScope::Global, gauge(value))
+            };
+            writer.import(metric).unwrap();
+        }
+        emitted(table.take())
+    };
+    assert_eq!(value_after(&[(20_000, 1.0)]), ["g||gauge|1"]);
+    assert_eq!(value_after(&[(0, 2.0), (20_000, 1.0)]), ["g||gauge|2"]);
+    assert_eq!(value_after(&[(1, 1.0), (0, 2.0)]), ["g||gauge|2"]);
+}
+
+#[test]
 fn a_gauge_of_an_older_flush_that_comes_late_does_not_take_the_place_of_a_newer_one() {
     let table = Table::new(TableConfig::default());
     let mut writer = table.writer();
