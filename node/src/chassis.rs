@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Limits, ListenError, Readiness};
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
+use crate::inherited;
 use crate::lifecycle::{Leaving, Signals};
 use crate::telemetry::{self, LogFormat, LogHandle, Logging, Recorder};
 
@@ -294,6 +295,7 @@ where
         return ExitCode::SUCCESS;
     }
     let telemetry = loaded.settings.chassis().telemetry(args);
+    let unusable = inherited::adopt();
     // Dropped last: it carries what failed on the way out.
     let guard = match telemetry::start(&telemetry, P::NAME, P::VERSION) {
         Ok(guard) => guard,
@@ -304,6 +306,12 @@ where
     };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    for place in unusable {
+        tracing::error!(
+            place,
+            "a file descriptor that was handed over is no socket of UDP, TCP or Unix: not used"
+        );
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

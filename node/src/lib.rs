@@ -11,6 +11,7 @@ pub mod config;
 pub mod consul;
 pub mod discovery;
 pub mod grpc;
+pub mod inherited;
 pub mod lifecycle;
 pub mod reload;
 pub mod repeats;

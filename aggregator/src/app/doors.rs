@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tributary_node::BoxError;
+use tributary_node::admin;
 use tributary_node::grpc::GrpcSettings;
 
 use crate::config::Config;
@@ -38,9 +39,9 @@ impl Doors {
         let grpc = match config.grpc_address.as_str() {
             "" => None,
             address => {
-                let listener = TcpListener::bind(address).await.map_err(|error| {
-                    format!("grpc_address: cannot listen on {address}: {error}")
-                })?;
+                let listener = admin::bind(address)
+                    .await
+                    .map_err(|error| format!("grpc_address: {error}"))?;
                 tracing::info!(address = %listener.local_addr()?, "gRPC import listens");
                 Some(listener)
             }

@@ -11,7 +11,7 @@ mod handoff;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
-use tributary_node::{BoxError, Node};
+use tributary_node::{BoxError, Node, inherited};
 
 use crate::clock::Ticks;
 use crate::config::Config;
@@ -45,6 +45,7 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
     let doors = doors.open(&config, table, intake.clone())?;
     flusher.ledger.watch(doors.kernel_drops());
+    inherited::warn_of_unused();
     ready.holds();
 
     let mut reloads = node.reloads(config.clone());

@@ -9,6 +9,7 @@
 
 mod closed;
 mod handoff;
+mod inherited;
 mod program;
 mod reload;
 mod shutdown;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{PATIENCE, eventually};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tributary-aggregator");
 
 /// A running aggregator; dropped, it is killed.
 pub(crate) struct Program {
@@ -48,13 +51,32 @@ impl Program {
 
     /// Starts it and waits for nothing.
     pub(crate) fn start_unready(dir: &TempDir, name: &str, config: Value) -> Self {
+        let command = Command::new(PROGRAM);
+        Self::spawn(command, Stdio::null(), dir, name, config)
+    }
+
+    /// Starts it as systemd does which holds a socket for it, as file descriptor 3, and waits for nothing.
+    pub(crate) fn start_with_socket(
+        dir: &TempDir,
+        name: &str,
+        config: Value,
+        socket: OwnedFd,
+    ) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        // The shell becomes the program, with its process id.
+        let script = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&0 0</dev/null"#;
+        shell.args(["-c", script, PROGRAM]);
+        Self::spawn(shell, socket.into(), dir, name, config)
+    }
+
+    fn spawn(mut command: Command, stdin: Stdio, dir: &TempDir, name: &str, config: Value) -> Self {
         let file = |kind: &str| dir.path().join(format!("{name}.{kind}"));
         write_config(name, dir.path(), config);
-        let child = Command::new(env!("CARGO_BIN_EXE_tributary-aggregator"))
+        let child = command
             .arg("-f")
             .arg(file("yaml"))
             .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(File::create(file("log")).expect("a log"))
             .spawn()

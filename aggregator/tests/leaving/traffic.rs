@@ -19,6 +19,11 @@ pub(crate) struct Traffic {
 impl Traffic {
     /// Each sender sends about 1000 datagrams a second: far less than what a receive buffer holds while a reader starts.
     pub(crate) fn start(to: SocketAddr, senders: usize) -> Self {
+        Self::start_slowly(to, senders, Duration::from_millis(1))
+    }
+
+    /// Each sender pauses after each datagram.
+    pub(crate) fn start_slowly(to: SocketAddr, senders: usize, pause: Duration) -> Self {
         let going = Arc::new(AtomicBool::new(true));
         let sent: Vec<Arc<AtomicU64>> = (0..senders).map(|_| Arc::default()).collect();
         let senders = sent
@@ -31,11 +36,14 @@ impl Traffic {
                         // Another socket for each stretch: the kernel chooses a receiver by the sender's port.
                         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
                         for _ in 0..50 {
+                            if !going.load(Ordering::Relaxed) {
+                                return;
+                            }
                             let number = sent.load(Ordering::SeqCst);
                             let line = format!("seen:1|c|#sender:{sender},number:{number}");
                             socket.send_to(line.as_bytes(), to).expect("sent");
                             sent.store(number + 1, Ordering::SeqCst);
-                            std::thread::sleep(Duration::from_millis(1));
+                            std::thread::sleep(pause);
                         }
                     }
                 })

@@ -3,7 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
+use socket2::Type;
 use tokio::net::{TcpListener, TcpSocket};
+
+use crate::inherited;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -24,7 +27,8 @@ pub enum ListenError {
     },
 }
 
-/// Listens on `address`: `127.0.0.1:8127`, `[::1]:8127`, `localhost:0`, or `:8127` for all of this host's addresses.
+/// Listens on `address`: `127.0.0.1:8127`, `[::1]:8127`, `localhost:0`, or `:8127` for all of this host's addresses. A socket that the process
+/// was started with (see [`crate::inherited`]) is used instead of a new one.
 ///
 /// # Errors
 /// See [`ListenError`].
@@ -71,6 +75,11 @@ async fn bind_to(address: &str, reuse_port: bool) -> Result<TcpListener, ListenE
 }
 
 fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let handed = inherited::take(Type::STREAM, |its| its.as_socket() == Some(address));
+    if let Some(handed) = handed.into_iter().next() {
+        handed.set_nonblocking(true)?;
+        return TcpListener::from_std(handed.into());
+    }
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,

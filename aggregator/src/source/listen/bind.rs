@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener};
 
 use socket2::{Domain, Socket, Type};
+use tributary_node::inherited;
 
 use super::StatsdConfig;
 use super::address::{Family, Inet, ListenAddress, UnixName};
@@ -18,6 +19,8 @@ pub(super) struct Bound {
     pub(super) sockets: Sockets,
     /// Removes the path at the end.
     pub(super) file: Option<SocketFile>,
+    /// Whether it was open before this process, and stays so.
+    pub(super) inherited: bool,
 }
 
 /// What is read.
@@ -35,6 +38,9 @@ const BACKLOG: i32 = 1024;
 
 impl Bound {
     pub(super) fn open(address: &ListenAddress, config: &StatsdConfig) -> io::Result<Self> {
+        if let Some(inherited) = Self::inherit(address, config)? {
+            return Ok(inherited);
+        }
         match address {
             ListenAddress::Udp(inet) => {
                 let (inet, sockets) = open_first(inet, |at| udp(at, inet.family, config))?;
@@ -42,6 +48,7 @@ impl Bound {
                     address: ListenAddress::Udp(inet),
                     sockets: Sockets::Datagrams(sockets),
                     file: None,
+                    inherited: false,
                 })
             }
             ListenAddress::Tcp(inet) => {
@@ -50,6 +57,7 @@ impl Bound {
                     address: ListenAddress::Tcp(inet),
                     sockets: Sockets::Tcp(listener),
                     file: None,
+                    inherited: false,
                 })
             }
             ListenAddress::UnixDatagram(name) => {
@@ -60,6 +68,7 @@ impl Bound {
                     address: address.clone(),
                     sockets: Sockets::Datagrams(vec![socket]),
                     file,
+                    inherited: false,
                 })
             }
             ListenAddress::UnixStream(name) => {
@@ -69,9 +78,78 @@ impl Bound {
                     address: address.clone(),
                     sockets: Sockets::Unix(listener),
                     file,
+                    inherited: false,
                 })
             }
         }
+    }
+}
+
+impl Bound {
+    /// The sockets of this address that the process was started with, if there are any.
+    fn inherit(address: &ListenAddress, config: &StatsdConfig) -> io::Result<Option<Self>> {
+        let kind = match address {
+            ListenAddress::Udp(_) | ListenAddress::UnixDatagram(_) => Type::DGRAM,
+            ListenAddress::Tcp(_) | ListenAddress::UnixStream(_) => Type::STREAM,
+        };
+        let mut sockets = match address {
+            ListenAddress::Udp(inet) | ListenAddress::Tcp(inet) => {
+                let candidates = inet.candidates()?;
+                inherited::take(kind, |its| {
+                    its.as_socket().is_some_and(|its| candidates.contains(&its))
+                })
+            }
+            ListenAddress::UnixDatagram(name) | ListenAddress::UnixStream(name) => {
+                inherited::take(kind, |its| match name {
+                    UnixName::Path(path) => its.as_pathname() == Some(path),
+                    UnixName::Abstract(name) => {
+                        its.as_abstract_namespace() == Some(name.as_bytes())
+                    }
+                })
+            }
+        };
+        if sockets.is_empty() {
+            return Ok(None);
+        }
+        tracing::info!(%address, "the socket was there before this process, and stays when it leaves");
+        let sockets = match address {
+            ListenAddress::Udp(_) | ListenAddress::UnixDatagram(_) => {
+                for socket in &sockets {
+                    socket.set_nonblocking(false)?;
+                    size_buffer(socket, config, address)?;
+                }
+                let readers = match address {
+                    ListenAddress::Udp(_) => config.num_readers,
+                    _ => 1,
+                };
+                // Readers that are more share one.
+                let more = sockets
+                    .iter()
+                    .cycle()
+                    .take(readers.saturating_sub(sockets.len()))
+                    .map(Socket::try_clone)
+                    .collect::<io::Result<Vec<_>>>()?;
+                sockets.extend(more);
+                Sockets::Datagrams(sockets)
+            }
+            ListenAddress::Tcp(_) | ListenAddress::UnixStream(_) => {
+                // Several of one address there are with SO_REUSEPORT alone, which is no use for streams: the first is taken.
+                let Some(socket) = sockets.into_iter().next() else {
+                    return Ok(None);
+                };
+                socket.set_nonblocking(true)?;
+                match address {
+                    ListenAddress::Tcp(_) => Sockets::Tcp(socket.into()),
+                    _ => Sockets::Unix(socket.into()),
+                }
+            }
+        };
+        Ok(Some(Self {
+            address: address.clone(),
+            sockets,
+            file: None,
+            inherited: true,
+        }))
     }
 }
 

@@ -198,6 +198,7 @@ where
             address,
             sockets,
             file,
+            inherited,
         } = bound;
         tracing::info!(%address, "listening for DogStatsD");
         match sockets {
@@ -207,7 +208,7 @@ where
                     _ => Protocol::Unix,
                 };
                 for socket in sockets {
-                    self.start_reader(socket, protocol)?;
+                    self.start_reader(socket, protocol, inherited)?;
                 }
                 self.listeners.files.extend(file);
             }
@@ -224,19 +225,38 @@ where
         Ok(())
     }
 
-    fn start_reader(&mut self, socket: socket2::Socket, protocol: Protocol) -> io::Result<()> {
+    fn start_reader(
+        &mut self,
+        socket: socket2::Socket,
+        protocol: Protocol,
+        inherited: bool,
+    ) -> io::Result<()> {
         let complaints = Arc::clone(&self.bad_lines);
         let lines = LineReader::new((self.intakes)(), protocol, complaints);
         let drops = match protocol {
-            Protocol::Udp => Some(DropWatch::new(
-                &socket,
-                protocol,
-                self.listeners.kernel_drops(),
-            )?),
+            Protocol::Udp => {
+                let total = self.listeners.kernel_drops();
+                let watch = DropWatch::new(&socket, protocol, total)?;
+                let known = self
+                    .watches
+                    .iter()
+                    .find(|known| known.is_of_one_with(&watch));
+                Some(match known {
+                    // Several readers of one socket.
+                    Some(known) => Arc::clone(known),
+                    None => {
+                        if inherited {
+                            drops::pass_over(&watch);
+                        }
+                        self.watches.push(Arc::clone(&watch));
+                        watch
+                    }
+                })
+            }
             Protocol::Unix | Protocol::Tcp => None,
         };
-        self.watches.extend(drops.clone());
-        let shared = self.shared && protocol == Protocol::Udp;
+        // An inherited one holds what is not read for whoever comes next.
+        let shared = self.shared && protocol == Protocol::Udp && !inherited;
         let reader = DatagramReader::new(socket, self.longest, lines, drops, shared)?;
         let stop = self.stop.clone();
         let number = self.listeners.threads.len();
