@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -20,11 +20,19 @@ pub type Causes = BTreeMap<&'static str, u64>;
 /// Intervals that are kept.
 const INTERVALS: usize = 60;
 
+/// Accounts that are kept, of destinations that are there and that were: so much memory takes the coming and going of years.
+const MOST_ACCOUNTS: usize = 1000;
+
+/// In place of an address: the sum of those destinations that left longest ago.
+const GONE: &str = "gone";
+
 /// The books of a proxy; see the module.
 #[derive(Debug, Default)]
 pub struct Ledger {
     intake: Mutex<Intake>,
     accounts: Mutex<BTreeMap<Arc<str>, Arc<Account>>>,
+    /// Accounts ever opened.
+    opened: AtomicUsize,
     intervals: Mutex<Intervals>,
 }
 
@@ -47,9 +55,12 @@ pub struct Intake {
     pub lost: Causes,
 }
 
-/// What became of one destination's metrics. It outlives the destination: one that comes back goes on with it.
+/// What became of one destination's metrics. It outlives the destination: one that comes back goes on with it, unless so many others came
+/// meanwhile that it is part of the account `gone`.
 #[derive(Debug, Default)]
 pub struct Account {
+    /// Which account of the process it is.
+    number: usize,
     fates: Mutex<Fates>,
     queued: AtomicU64,
 }
@@ -132,11 +143,17 @@ struct Intervals {
 impl Ledger {
     /// The account of a destination.
     pub fn account(&self, address: &Arc<str>) -> Arc<Account> {
-        self.accounts
-            .lock()
-            .entry(address.clone())
-            .or_default()
-            .clone()
+        let mut accounts = self.accounts.lock();
+        if let Some(known) = accounts.get(address) {
+            return known.clone();
+        }
+        while accounts.len() >= MOST_ACCOUNTS && fold_oldest(&mut accounts) {}
+        let account = Arc::new(Account {
+            number: self.opened.fetch_add(1, Ordering::Relaxed),
+            ..Account::default()
+        });
+        accounts.insert(address.clone(), account.clone());
+        account
     }
 
     /// Changes what has to do with senders.
@@ -197,6 +214,26 @@ impl Ledger {
     }
 }
 
+/// Adds the oldest account whose destination is gone to that of all those. False if there is none.
+fn fold_oldest(accounts: &mut BTreeMap<Arc<str>, Arc<Account>>) -> bool {
+    // Nobody can come to use one meanwhile: the caller holds the lock.
+    let unused = accounts
+        .iter()
+        .filter(|(address, account)| ***address != *GONE && Arc::strong_count(account) == 1);
+    let Some(oldest) = unused
+        .min_by_key(|(_, account)| account.number)
+        .map(|(address, _)| address.clone())
+    else {
+        return false;
+    };
+    if let Some(account) = accounts.remove(&oldest) {
+        let gone = accounts.entry(GONE.into()).or_default();
+        gone.fates.lock().add(&account.fates());
+        return true;
+    }
+    false
+}
+
 // === impl Account ===
 
 impl Account {
@@ -235,6 +272,19 @@ impl Account {
 
     pub(crate) fn leave(&self, metrics: u64) {
         self.queued.fetch_sub(metrics, Ordering::Relaxed);
+    }
+}
+
+// === impl Fates ===
+
+impl Fates {
+    /// Adds those of a destination that is gone, and has nothing queued.
+    fn add(&mut self, more: &Self) {
+        self.received += more.received;
+        self.delivered += more.delivered;
+        add_all(&mut self.returned, &more.returned);
+        self.rerouted += more.rerouted;
+        add_all(&mut self.lost, &more.lost);
     }
 }
 
@@ -328,5 +378,26 @@ mod tests {
             ledger.close_interval(end);
         }
         assert_eq!(ledger.statement().intervals.len(), INTERVALS);
+    }
+
+    #[test]
+    fn of_too_many_accounts_those_that_are_gone_longest_become_one() {
+        let ledger = Ledger::default();
+        let staying = ledger.account(&"staying:1".into());
+        for number in 0..5000_u64 {
+            let account = ledger.account(&format!("a{number}:1").into());
+            account.receive(2);
+            account.deliver(1);
+            account.lose("timeout", 1);
+            staying.receive(1);
+        }
+        let accounts = ledger.accounts.lock().clone();
+        assert!(accounts.len() <= MOST_ACCOUNTS + 1);
+        let gone = accounts[GONE].fates();
+        assert!(gone.delivered > 3900 && gone.received == 2 * gone.delivered);
+        assert_eq!(accounts["staying:1"].fates().received, 5000);
+        assert!(accounts.contains_key("a4999:1") && !accounts.contains_key("a0:1"));
+        let totals = ledger.totals();
+        assert_eq!((totals.delivered, totals.lost["timeout"]), (5000, 5000));
     }
 }
