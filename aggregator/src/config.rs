@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
-use tributary_node::{Chassis, Program, Reload};
+use tributary_node::{Chassis, Program, Reload, discovery};
 
 use crate::flush::{Aggregate, Role};
 use crate::forward::Protocol;
@@ -54,6 +54,9 @@ pub struct Config {
     /// Where to forward to: one proxy's (or global's) `host:port`, or a list over which the load is spread. It makes the aggregator an agent:
     /// global counters, and the sketches of histograms, timers and sets, go there instead of to the sinks. Empty: a global.
     pub forward_address: OneOrMany<String>,
+
+    /// Where the proxies to forward to are found, instead of naming them in `forward_address`: DNS, a file that is watched, or Kubernetes.
+    pub forward_discovery: discovery::Settings,
 
     /// How metrics travel to `forward_address`: `unary` batches, a `stream` for each flush, or legacy `json` (then `forward_address` is the
     /// HTTP address of the receiver).
@@ -185,6 +188,7 @@ impl Default for Config {
             import_max_size: Size::mib(64),
             dedup: Dedup::default(),
             forward_address: OneOrMany::default(),
+            forward_discovery: discovery::Settings::default(),
             forward_protocol: Protocol::default(),
             forward_timeout: Duration::seconds(10),
             forward_retention: Retention::default(),

@@ -275,7 +275,7 @@ impl Controls {
     /// Goes over to other settings, or changes nothing.
     async fn reconfigure(&self, old: &Config, new: &Config) -> Result<(), BoxError> {
         let addresses = new.static_addresses();
-        let named = new.consul_service().is_empty() && addresses != old.static_addresses();
+        let named = new.is_static() && addresses != old.static_addresses();
         let (done, outcome) = oneshot::channel();
         let what = Reconfiguration {
             addresses: named.then_some(addresses),

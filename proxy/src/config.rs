@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tributary_node::chassis::{Chassis, Program};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Problems, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
-use tributary_node::{Reload, admin, consul};
+use tributary_node::{Reload, admin, consul, discovery};
 
 use crate::address;
 use crate::ignore::{IgnoredTags, TagMatcher};
@@ -43,6 +43,9 @@ pub struct Config {
     pub consul_token: Secret,
     /// Consul is asked at least this often. A change is normally seen at once, since the proxy waits for one.
     pub consul_refresh_interval: Duration,
+    /// Another source of the globals: DNS, a file that is watched, or Kubernetes. With it, all addresses above do nothing, and there must be
+    /// no service in Consul.
+    pub forward_discovery: discovery::Settings,
     /// How keys are placed on the globals.
     pub ring: RingConfig,
     /// Tags that are left out of a metric's key, so that series which differ in them alone go to one global. The metric keeps them. Every
@@ -129,6 +132,7 @@ impl Default for Config {
             consul_address: String::new(),
             consul_token: Secret::default(),
             consul_refresh_interval: Duration::seconds(30),
+            forward_discovery: discovery::Settings::default(),
             ring: RingConfig::default(),
             ignore_tags: Vec::new(),
             interval: Duration::seconds(10),
@@ -195,6 +199,11 @@ impl Config {
         }
     }
 
+    /// Whether the globals are those of the configured addresses.
+    pub fn is_static(&self) -> bool {
+        self.consul_service().is_empty() && !self.forward_discovery.is_given()
+    }
+
     /// How Consul is asked.
     ///
     /// # Errors
@@ -227,6 +236,13 @@ impl Settings for Config {
             && let Err(error) = self.consul()
         {
             problems.add("consul_address", error);
+        }
+        self.forward_discovery.check("forward_discovery", problems);
+        if self.forward_discovery.is_given() && !self.consul_service().is_empty() {
+            problems.add(
+                "forward_discovery.kind",
+                "excludes consul_forward_service_name: give one or the other",
+            );
         }
         for (key, given) in self.addresses() {
             if let Err(error) = address::check(given) {

@@ -5,19 +5,25 @@ use tributary_node::discovery::{Consul, Discovery, Endpoint, Fixed};
 
 use crate::config::Config;
 
-/// The discovery that the settings name: Consul, or the configured addresses.
+/// The discovery that the settings name: Consul, another source, or the configured addresses.
 ///
 /// # Errors
-/// When Consul's address makes no sense.
+/// When Consul's address makes no sense, or the other source cannot be looked at.
 pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
-    if config.consul_service().is_empty() {
+    if config.is_static() {
         let endpoints = config.static_addresses().into_iter().map(Endpoint::new);
         return Ok(Box::new(Fixed::new(endpoints.collect())));
     }
+    let discovered_by = if config.forward_discovery.is_given() {
+        "forward_discovery"
+    } else {
+        "consul_forward_service_name"
+    };
     if !config.static_addresses().is_empty() {
-        tracing::warn!(
-            "forward_address and forward_addresses do nothing beside consul_forward_service_name"
-        );
+        tracing::warn!("forward_address and forward_addresses do nothing beside {discovered_by}");
+    }
+    if config.forward_discovery.is_given() {
+        return config.forward_discovery.build();
     }
     Ok(Box::new(Consul::new(
         config.consul()?,

@@ -28,6 +28,9 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             problems.add("forward_address", error);
         }
     }
+    config
+        .forward_discovery
+        .check("forward_discovery", problems);
     for address in &config.handoff_address {
         if let Err(error) = forward::check_address(address) {
             problems.add("handoff_address", error);

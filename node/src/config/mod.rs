@@ -165,7 +165,7 @@ fn yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
 }
 
 /// The parser's words on one line, without the place, which stands in front already.
-fn yaml_error_text(error: &serde_saphyr::Error) -> String {
+pub(crate) fn yaml_error_text(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let text = match (error.location(), text.rfind(" at line ")) {
         (Some(_), Some(at)) => text.get(..at).unwrap_or(&text).to_owned(),

@@ -5,8 +5,17 @@
 //!
 //! One source of endpoints is one file or folder here, plus one line where it is chosen.
 
+mod background;
 mod consul;
+mod dns;
+mod file;
 mod fixed;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "kubernetes_off.rs"]
+mod kubernetes;
+mod settings;
 
 use async_trait::async_trait;
 
@@ -14,6 +23,7 @@ use crate::BoxError;
 
 pub use consul::Consul;
 pub use fixed::Fixed;
+pub use settings::{Kind, Settings};
 
 /// One instance that can be forwarded to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
