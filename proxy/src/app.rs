@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_node::config::Problems;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
+use tributary_node::tls::Incoming;
 use tributary_node::{BoxError, Node, Reloads, admin};
 
 use crate::config::Config;
@@ -159,7 +160,7 @@ impl Proxy {
             tokio::spawn(async move {
                 from.cancelled().await;
                 server
-                    .serve_with_incoming_shutdown(grpc::incoming(listener), until.cancelled_owned())
+                    .serve_with_incoming_shutdown(Incoming::from(listener), until.cancelled_owned())
                     .await
             })
         };
