@@ -35,6 +35,11 @@ impl Pem {
         self.0.trim().is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
     fn is_text(&self) -> bool {
         self.0.trim_start().starts_with("-----BEGIN")
     }
