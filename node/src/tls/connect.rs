@@ -22,6 +22,7 @@ pub struct Connector {
     live: Arc<Live<ClientConfig>>,
     server_name: Option<ServerName<'static>>,
     hop: &'static str,
+    alpn: Alpn,
 }
 
 impl Connector {
@@ -32,10 +33,19 @@ impl Connector {
     /// What [`ClientTls::check`] tells.
     pub fn new(settings: &ClientTls, hop: &'static str, alpn: Alpn) -> Result<Self, TlsError> {
         Ok(Self {
-            live: Live::start(Client::new(settings, alpn), hop)?,
+            live: Live::start(Client::new(settings), hop)?,
             server_name: settings.server_name()?,
             hop,
+            alpn,
         })
+    }
+
+    /// The same, for another protocol inside.
+    pub fn speaking(&self, alpn: Alpn) -> Self {
+        Self {
+            alpn,
+            ..self.clone()
+        }
     }
 
     /// Waits until the server is verified, for 10 seconds at most. `address` is what was connected to, `host:port` or a host alone: the certificate
@@ -58,6 +68,7 @@ impl Connector {
             },
         };
         let connector = TlsConnector::from(self.live.config());
+        let connector = connector.with_alpn(self.alpn.protocols());
         match timeout(HANDSHAKE, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(Stream::of_tls(stream.into()).until_proven(unproven)),
             Ok(Err(error)) => Err(unproven.failed(Failure::of(&error, Side::Client, None))),

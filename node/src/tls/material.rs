@@ -53,7 +53,6 @@ pub(super) struct Server {
 /// A client's.
 pub(super) struct Client {
     settings: ClientTls,
-    alpn: Alpn,
 }
 
 impl Server {
@@ -66,10 +65,9 @@ impl Server {
 }
 
 impl Client {
-    pub(super) fn new(settings: &ClientTls, alpn: Alpn) -> Self {
+    pub(super) fn new(settings: &ClientTls) -> Self {
         Self {
             settings: settings.clone(),
-            alpn,
         }
     }
 }
@@ -173,7 +171,6 @@ impl Material for Client {
                 (builder.with_client_cert_resolver(resolver), own)
             }
         };
-        config.alpn_protocols = self.alpn.protocols();
         config.resumption = Resumption::disabled();
         Ok(Made {
             config: Arc::new(config),

@@ -44,7 +44,7 @@ pub use dial::{DialError, Dialer};
 pub use incoming::Incoming;
 pub use pem::Pem;
 pub use settings::{ClientTls, ServerTls};
-pub use stream::Stream;
+pub use stream::{HandshakeError, Proof, Stream};
 
 /// Why TLS settings cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -93,7 +93,7 @@ impl ClientTls {
 
     fn problem(&self) -> Result<(), TlsError> {
         self.server_name()?;
-        let material = Client::new(self, Alpn::None);
+        let material = Client::new(self);
         material.make(&material.read()?).map(drop)
     }
 

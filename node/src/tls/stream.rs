@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use hyper_util::client::legacy::connect::{Connected as Reached, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
@@ -35,7 +36,28 @@ enum Io {
 pub(super) struct Unproven {
     hop: &'static str,
     peer: String,
+    word: watch::Sender<Word>,
 }
+
+/// What a server has said first.
+#[derive(Debug, Default)]
+enum Word {
+    #[default]
+    Nothing,
+    /// Something of the protocol inside.
+    Welcome,
+    /// That it does not want this connection.
+    Refusal(String),
+}
+
+/// Tells whether a server has accepted a connection; see [`Stream::proof`].
+#[derive(Debug, Clone)]
+pub struct Proof(watch::Receiver<Word>);
+
+/// No TLS connection came about: nothing that was written has reached the server's program. Inside an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("TLS: {0}")]
+pub struct HandshakeError(String);
 
 /// How a record of TLS begins that is an alert: a server's answer to what is no TLS. No protocol of ours begins like that.
 const ALERT: [u8; 2] = [0x15, 0x03];
@@ -68,6 +90,14 @@ impl Stream {
         }
     }
 
+    /// Whether the server accepts this connection, as will turn out by its first word. For a client's connection that was not read from yet.
+    pub fn proof(&self) -> Proof {
+        match &self.unproven {
+            Some(unproven) => Proof(unproven.word.subscribe()),
+            None => Proof(watch::channel(Word::Welcome).1),
+        }
+    }
+
     fn socket(&self) -> &TcpStream {
         match &self.io {
             Io::Plain(stream) => stream,
@@ -80,16 +110,26 @@ impl Stream {
         let Some(unproven) = self.unproven.take() else {
             return read;
         };
-        match (&self.io, read) {
-            (Io::Tls(_), Err(error)) if of_tls(&error).is_some() => {
-                Err(unproven.failed(Failure::of(&error, Side::Client, None)))
+        let failure = match (&self.io, &read) {
+            (Io::Tls(_), Err(error)) if of_tls(error).is_some() => {
+                Some(Failure::of(error, Side::Client, None))
             }
-            (Io::Plain(_), Ok(())) if first.starts_with(&ALERT) => {
-                let words = "the server speaks TLS, and this side does not";
-                Err(unproven.failed(Failure::new(Cause::NotTls, words)))
+            (Io::Plain(_), Ok(())) if first.starts_with(&ALERT) => Some(Failure::new(
+                Cause::NotTls,
+                "the server speaks TLS, and this side does not",
+            )),
+            _ => None,
+        };
+        let Some(failure) = failure else {
+            if read.is_ok() && !first.is_empty() {
+                unproven.word.send_replace(Word::Welcome);
             }
-            (_, read) => read,
-        }
+            return read;
+        };
+        unproven
+            .word
+            .send_replace(Word::Refusal(failure.words.clone()));
+        Err(unproven.failed(failure))
     }
 }
 
@@ -98,6 +138,7 @@ impl Unproven {
         Self {
             hop,
             peer: peer.to_owned(),
+            word: watch::Sender::default(),
         }
     }
 
@@ -121,7 +162,51 @@ impl From<Failure> for io::Error {
             Cause::Closed => io::ErrorKind::UnexpectedEof,
             _ => io::ErrorKind::InvalidData,
         };
-        Self::new(kind, format!("TLS: {}", failure.words))
+        Self::new(kind, HandshakeError(failure.words))
+    }
+}
+
+impl HandshakeError {
+    /// Whether this error, or one that caused it, is one of these.
+    pub fn is_in(error: &(dyn std::error::Error + 'static)) -> bool {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let inner = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            if error.is::<Self>() || inner.is_some_and(|inner| inner.is::<Self>()) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+impl Proof {
+    /// Waits for the server's first word, which somebody else has to read.
+    ///
+    /// # Errors
+    /// Why the server does not want this connection, or that it has ended without a word.
+    pub async fn wait(&mut self) -> io::Result<()> {
+        match self.0.wait_for(|word| !matches!(word, Word::Nothing)).await {
+            Ok(word) => match &*word {
+                Word::Refusal(words) => Err(io::Error::other(HandshakeError(words.clone()))),
+                _ => Ok(()),
+            },
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the server closed the connection before it had said anything",
+            )),
+        }
+    }
+
+    /// Why the server does not want this connection, if it has said so.
+    pub fn refusal(&self) -> Option<String> {
+        match &*self.0.borrow() {
+            Word::Refusal(words) => Some(format!("TLS: {words}")),
+            _ => None,
+        }
     }
 }
 
