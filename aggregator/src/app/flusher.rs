@@ -6,11 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use tokio::time::Instant;
 use tributary_node::BoxError;
+use tributary_node::tls::{Alpn, Connector};
 use tributary_proto::metricpb::Metric;
 
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
-use crate::forward::{ForwardConfig, Forwarder, Retention};
+use crate::forward::{self, ForwardConfig, Forwarder, Retention};
 use crate::ledger::{Entry, Ledger};
 use crate::point::Batch;
 use crate::sink::Sinks;
@@ -23,6 +24,8 @@ pub(super) struct Flusher {
     /// Sinks that the settings no longer have: they write what waits, each until its time is over.
     retired: Vec<(Sinks, Instant)>,
     forwarder: Option<Arc<Forwarder>>,
+    /// For forwarding and for handing off.
+    pub(super) tls: Option<Connector>,
     pub(super) ledger: Ledger,
     settings: FlushSettings,
     hostname: Arc<str>,
@@ -32,15 +35,22 @@ pub(super) struct Flusher {
 impl Flusher {
     pub(super) fn start(config: &Config, table: Arc<Table>) -> Result<Self, BoxError> {
         let sinks = Sinks::start(&config.metric_sinks, &config.metric_sink_routing)?;
+        let settings = &config.forward_tls;
+        let tls = settings
+            .is_on()
+            .then(|| Connector::new(settings, forward::HOP, Alpn::Http2))
+            .transpose()
+            .map_err(|error| format!("forward_tls.{error}"))?;
         let forwarder = match config.forward_address.is_empty() {
             true => None,
-            false => Some(Arc::new(Forwarder::start(forward_config(config))?)),
+            false => Some(Arc::new(Forwarder::start(forward_config(config, &tls))?)),
         };
         Ok(Self {
             table,
             sinks: Arc::new(sinks),
             retired: Vec::new(),
             forwarder,
+            tls,
             ledger: Ledger::new(config.role()),
             settings: flush_settings(config)?,
             hostname: hostname(config)?.into(),
@@ -77,7 +87,7 @@ impl Flusher {
         }
         if let Some(forwarder) = &self.forwarder {
             // The addresses were checked with the settings, so this does not fail after the sinks were replaced.
-            forwarder.reconfigure(&forward_config(config))?;
+            forwarder.reconfigure(&forward_config(config, &self.tls))?;
         }
         self.settings = settings;
         self.config = config.clone();
@@ -204,9 +214,10 @@ fn flush_settings(config: &Config) -> Result<FlushSettings, BoxError> {
     })
 }
 
-fn forward_config(config: &Config) -> ForwardConfig {
+fn forward_config(config: &Config, tls: &Option<Connector>) -> ForwardConfig {
     ForwardConfig {
         addresses: config.forward_address.0.clone(),
+        tls: tls.clone(),
         protocol: config.forward_protocol,
         timeout: config.forward_timeout.get(),
         retention: Retention {
