@@ -24,7 +24,8 @@ use tonic::Code;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+
+use crate::tls::Incoming;
 
 /// What a peer may send on one stream ahead of the program, in bytes.
 pub const STREAM_WINDOW: u32 = 512 << 10;
@@ -78,7 +79,7 @@ impl Default for GrpcSettings {
     }
 }
 
-/// A server to add services to; give it [`incoming`] connections.
+/// A server to add services to; give it [`Incoming`] connections.
 ///
 /// The limit on a message is the service's own setting: `ForwardServer::max_decoding_message_size`.
 pub fn server(settings: &GrpcSettings) -> Server {
@@ -94,9 +95,9 @@ pub fn server(settings: &GrpcSettings) -> Server {
     }
 }
 
-/// The connections of a listener, without Nagle's delay.
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
+/// The connections of a listener, without TLS and without Nagle's delay.
+pub fn incoming(listener: TcpListener) -> Incoming {
+    Incoming::new(listener, None)
 }
 
 /// A gRPC service whose refusal of a message that is too large has the code `ResourceExhausted`.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tributary_node::chassis::{Chassis, Program};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Problems, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
+use tributary_node::tls::{ClientTls, ServerTls};
 use tributary_node::{Reload, admin, consul, discovery};
 
 use crate::address;
@@ -23,16 +24,26 @@ pub struct Config {
     /// Where agents forward to by gRPC, `host:port`. Empty: no gRPC. If `http_address` is empty as well, the proxy listens on
     /// `127.0.0.1:8228` for gRPC and on `127.0.0.1:8227` for HTTP; a file that names either gets only what it names.
     pub grpc_address: String,
+    /// TLS on `grpc_address`, for agents; with `client_ca_file`, only agents with a certificate come in.
+    pub grpc_tls: ServerTls,
+    /// Another address, where gRPC is taken with `grpc_tls`, while `grpc_address` stays without TLS: for the time in which a fleet moves from one to
+    /// the other. Empty: `grpc_tls` is for `grpc_address`.
+    pub grpc_tls_address: String,
     /// Where `POST /import` (Veneur's agents up to version 14) and the admin pages are served, `host:port`. Empty: no HTTP.
     pub http_address: String,
-    /// The globals, one address or a list. `host:port` is spoken to by gRPC; `http://host:port` gets legacy JSON on `/import`, as globals
-    /// of Veneur up to version 5 want it. The text of the address places the global on the ring, so every proxy must write it alike.
+    /// TLS on `http_address`. Probes and scrapers then need `https`, and with `client_ca_file` a certificate.
+    pub http_tls: ServerTls,
+    /// The globals, one address or a list. `host:port` is spoken to by gRPC; `http://host:port` (`https://` with `forward_tls`) gets legacy JSON on
+    /// `/import`, as globals of Veneur up to version 5 want it. The text of the address places the global on the ring, so every proxy must write it alike.
     pub forward_address: OneOrMany<String>,
     /// More globals, as `forward_address`; both lists count together, in this order.
     pub forward_addresses: Vec<String>,
     /// What Veneur's proxies 8 to 14 call the globals that take gRPC, beside a `forward_address` for legacy JSON. Where both are given, these
     /// are the globals and `forward_address` does nothing: here one ring serves both ways in.
     pub grpc_forward_address: OneOrMany<String>,
+    /// TLS to all globals. Their certificates must be for the host of their address, which is mostly an IP address when they are discovered, or
+    /// for `server_name`.
+    pub forward_tls: ClientTls,
     /// The service in Consul whose healthy instances are the globals. With it, all addresses above do nothing.
     pub consul_forward_service_name: String,
     /// What Veneur's proxies 8 to 14 call the service of globals that take gRPC. Where both are given, this is the service.
@@ -123,10 +134,14 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             grpc_address: String::new(),
+            grpc_tls: ServerTls::default(),
+            grpc_tls_address: String::new(),
             http_address: String::new(),
+            http_tls: ServerTls::default(),
             forward_address: OneOrMany::default(),
             forward_addresses: Vec::new(),
             grpc_forward_address: OneOrMany::default(),
+            forward_tls: ClientTls::default(),
             consul_forward_service_name: String::new(),
             consul_forward_grpc_service_name: String::new(),
             consul_address: String::new(),
@@ -172,8 +187,22 @@ impl Config {
         &self.http_address
     }
 
+    /// Where gRPC is taken, and whether by TLS.
+    pub fn grpc_listeners(&self) -> Vec<(&str, bool)> {
+        let beside = !self.grpc_tls_address.is_empty();
+        let both = [
+            (self.grpc_listen(), self.grpc_tls.is_on() && !beside),
+            (self.grpc_tls_address.as_str(), true),
+        ];
+        let mut listeners = Vec::from(both);
+        listeners.retain(|(address, _)| !address.is_empty());
+        listeners
+    }
+
     fn names_no_listener(&self) -> bool {
-        self.grpc_address.is_empty() && self.http_address.is_empty()
+        self.grpc_address.is_empty()
+            && self.grpc_tls_address.is_empty()
+            && self.http_address.is_empty()
     }
 
     /// The globals' configured addresses, each with its key.
@@ -232,6 +261,19 @@ impl Settings for Config {
         {
             problems.add("grpc_address", error);
         }
+        self.grpc_tls.check("grpc_tls", problems);
+        if !self.grpc_tls_address.is_empty() {
+            if let Err(error) = admin::check_address(&self.grpc_tls_address) {
+                problems.add("grpc_tls_address", error);
+            }
+            if !self.grpc_tls.is_on() {
+                problems.add(
+                    "grpc_tls_address",
+                    "needs a certificate: grpc_tls.cert_file",
+                );
+            }
+        }
+        self.forward_tls.check("forward_tls", problems);
         if !self.consul_service().is_empty()
             && let Err(error) = self.consul()
         {
@@ -245,7 +287,7 @@ impl Settings for Config {
             );
         }
         for (key, given) in self.addresses() {
-            if let Err(error) = address::check(given) {
+            if let Err(error) = address::check(given, self.forward_tls.is_on()) {
                 problems.add(key, error);
             }
         }
@@ -280,6 +322,9 @@ impl Settings for Config {
             ("statsd.address", "stats_address"),
             ("statsd.aggregation_interval", "stats_interval"),
             ("http.enable_profiling", "enable_profiling"),
+            ("tls.cert_file", "grpc_tls.cert_file"),
+            ("tls.key_file", "grpc_tls.key_file"),
+            ("tls.ca_file", "grpc_tls.client_ca_file"),
         ]
     }
 
@@ -289,6 +334,10 @@ impl Settings for Config {
         const SERVER: &str = "the gRPC server's timing is fixed";
         &[
             ("http.enable_config", "/config is always there"),
+            (
+                "tls.server_name",
+                "a server does not look at its own name; for globals see forward_tls",
+            ),
             ("send_buffer_size", "queues are bounded in bytes: see queue"),
             ("statsd.channel_buffer_size", "self-metrics are added up"),
             ("statsd.messages_per_payload", "self-metrics are added up"),
@@ -325,6 +374,7 @@ impl Program for Config {
     fn chassis(&self) -> Chassis {
         Chassis {
             http_address: self.http_listen().to_owned(),
+            http_tls: self.http_tls.clone(),
             http_body_limit: self.max_message_size,
             debug: self.debug,
             log_format: self.log_format,
@@ -445,7 +495,7 @@ mod tests {
         );
         for part in [
             "forward_addresses[1]: \"nowhere\" is no address",
-            "forward_address[0]: \"https://a:1\" asks for TLS",
+            "forward_address[0]: \"https://a:1\" needs forward_tls: {enabled: true}",
             "grpc_address: ",
             "ring.algorithm",
             "ignore_tags[0].kind",

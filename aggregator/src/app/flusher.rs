@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use tokio::time::Instant;
 use tributary_node::BoxError;
+use tributary_node::tls::{Alpn, Connector};
 use tributary_proto::metricpb::Metric;
 
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
-use crate::forward::{ForwardConfig, Forwarder, Retention};
+use crate::forward::{self, ForwardConfig, Forwarder, Retention};
 use crate::import::{Intake, OpenInterval};
 use crate::ledger::{Entry, Ledger};
 use crate::point::Batch;
@@ -26,6 +27,8 @@ pub(super) struct Flusher {
     forwarder: Option<Arc<Forwarder>>,
     /// Of a global that is aligned to the clock: who is told which interval is open, and the length of one.
     intake: Option<(Arc<Intake>, Duration)>,
+    /// For forwarding and for handing off.
+    pub(super) tls: Option<Connector>,
     pub(super) ledger: Ledger,
     settings: FlushSettings,
     hostname: Arc<str>,
@@ -35,9 +38,15 @@ pub(super) struct Flusher {
 impl Flusher {
     pub(super) fn start(config: &Config, table: Arc<Table>) -> Result<Self, BoxError> {
         let sinks = Sinks::start(&config.metric_sinks, &config.metric_sink_routing)?;
+        let settings = &config.forward_tls;
+        let tls = settings
+            .is_on()
+            .then(|| Connector::new(settings, forward::HOP, Alpn::Http2))
+            .transpose()
+            .map_err(|error| format!("forward_tls.{error}"))?;
         let forwarder = match config.forward_address.is_empty() {
             true => None,
-            false => Some(Arc::new(Forwarder::start(forward_config(config))?)),
+            false => Some(Arc::new(Forwarder::start(forward_config(config, &tls))?)),
         };
         Ok(Self {
             table,
@@ -45,6 +54,7 @@ impl Flusher {
             retired: Vec::new(),
             forwarder,
             intake: None,
+            tls,
             ledger: Ledger::new(config.role()),
             settings: flush_settings(config)?,
             hostname: hostname(config)?.into(),
@@ -88,7 +98,7 @@ impl Flusher {
         }
         if let Some(forwarder) = &self.forwarder {
             // The addresses were checked with the settings, so this does not fail after the sinks were replaced.
-            forwarder.reconfigure(&forward_config(config))?;
+            forwarder.reconfigure(&forward_config(config, &self.tls))?;
         }
         self.settings = settings;
         self.config = config.clone();
@@ -226,9 +236,10 @@ fn flush_settings(config: &Config) -> Result<FlushSettings, BoxError> {
     })
 }
 
-fn forward_config(config: &Config) -> ForwardConfig {
+fn forward_config(config: &Config, tls: &Option<Connector>) -> ForwardConfig {
     ForwardConfig {
         addresses: config.forward_address.0.clone(),
+        tls: tls.clone(),
         protocol: config.forward_protocol,
         timeout: config.forward_timeout.get(),
         retention: Retention {

@@ -20,6 +20,7 @@
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use tributary_node::tls::Connector;
 
 use super::flusher::Flusher;
 use crate::config::Config;
@@ -53,7 +54,7 @@ impl Flusher {
 pub(super) async fn hand_off(flusher: &mut Flusher, deadline: Instant) {
     let began = Instant::now();
     let until = deadline - (deadline.saturating_duration_since(began) / 4).min(SINKS);
-    let forwarder = match Forwarder::start(forward_config(&flusher.config)) {
+    let forwarder = match Forwarder::start(forward_config(&flusher.config, &flusher.tls)) {
         Ok(forwarder) => forwarder,
         Err(error) => {
             tracing::error!(%error, "handoff_address cannot be used: what there is goes to the sinks");
@@ -75,9 +76,10 @@ pub(super) async fn hand_off(flusher: &mut Flusher, deadline: Instant) {
     .emit();
 }
 
-fn forward_config(config: &Config) -> ForwardConfig {
+fn forward_config(config: &Config, tls: &Option<Connector>) -> ForwardConfig {
     ForwardConfig {
         addresses: config.handoff_address.0.clone(),
+        tls: tls.clone(),
         protocol: Protocol::Unary,
         timeout: config.forward_timeout.get(),
         retention: Retention {

@@ -36,6 +36,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tributary_node::tls::Connector;
 use tributary_proto::metricpb::Metric;
 use tributary_proto::scan;
 
@@ -56,6 +57,9 @@ const WAITING_FLUSHES: usize = 4;
 /// Time for counting what is lost at the end.
 const COUNTING: Duration = Duration::from_secs(1);
 
+/// What failures of TLS are counted by: the settings' key.
+pub const HOP: &str = "forward_tls";
+
 /// A stream's part of a flush, in bytes: a usual flush goes as one.
 const STREAM_BYTES: usize = 16 << 20;
 
@@ -73,10 +77,12 @@ pub enum Protocol {
 }
 
 /// Where to forward to, and within what bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ForwardConfig {
-    /// `host:port` or `http://host:port` each. Their load is shared.
+    /// `host:port` or `http://host:port` each, `https://host:port` with TLS. Their load is shared.
     pub addresses: Vec<String>,
+    /// With it, all of them are spoken to by TLS.
+    pub tls: Option<Connector>,
     /// How metrics travel.
     pub protocol: Protocol,
     /// An attempt that has no answer by then has failed. Connecting gets a fifth of it.
@@ -94,6 +100,7 @@ impl Default for ForwardConfig {
     fn default() -> Self {
         Self {
             addresses: Vec::new(),
+            tls: None,
             protocol: Protocol::default(),
             timeout: Duration::from_secs(10),
             batch: BatchLimits {
@@ -109,9 +116,9 @@ impl Default for ForwardConfig {
     }
 }
 
-/// Whether metrics could be forwarded to `address`: `host:port` or `http://host:port`. Connects nowhere.
-pub fn check_address(address: &str) -> Result<(), AddressError> {
-    address::Address::parse(address).map(drop)
+/// Whether metrics could be forwarded to `address`, with or without TLS: `host:port`, `http://host:port` or `https://host:port`. Connects nowhere.
+pub fn check_address(address: &str, tls: bool) -> Result<(), AddressError> {
+    address::Address::parse(address, tls).map(drop)
 }
 
 /// Takes flushes and delivers them in the background. Dropping it stops that: what is left is counted as lost; see [`Forwarder::drain`].
@@ -280,7 +287,7 @@ fn settings(config: &ForwardConfig) -> Result<Settings, AddressError> {
         .addresses
         .iter()
         .enumerate()
-        .map(|(place, address)| Destination::new(place, address, config.protocol, config.timeout))
+        .map(|(place, address)| Destination::new(place, address, config))
         .collect::<Result<_, _>>()?;
     let limits = match config.protocol {
         Protocol::Unary | Protocol::Json => config.batch,
