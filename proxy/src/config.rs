@@ -39,8 +39,21 @@ pub struct Config {
     pub consul_forward_grpc_service_name: String,
     /// Consul's HTTP API, `host:port` or an `http://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
     pub consul_address: String,
-    /// Consul's ACL token. Empty: what `CONSUL_HTTP_TOKEN` says, or none.
+    /// Consul's ACL token. It must allow `service:read` for the service and `node:read` for its nodes, and `service:write` to register. Empty: what
+    /// `consul_token_file`, `CONSUL_HTTP_TOKEN` or the file named by `CONSUL_HTTP_TOKEN_FILE` says, or none.
     pub consul_token: Secret,
+    /// A file with the token, in place of `consul_token`. It is read for each request to Consul, so that a new token counts at once.
+    pub consul_token_file: String,
+    /// The datacenter whose instances are asked for. Empty: the one of Consul's agent.
+    pub consul_datacenter: String,
+    /// Only instances with this tag count; of several tags, those that have them all.
+    pub consul_tag: OneOrMany<String>,
+    /// Lets any of Consul's servers answer, not its leader alone: it spares the leader, and works while there is none. What a server says that
+    /// has not heard from a leader for 10 seconds changes nothing; then the leader is asked.
+    pub consul_stale: bool,
+    /// Which address of an instance is used: the `service`'s, or where it registered none the node's; or always the `node`'s, which is what
+    /// Veneur's proxies do. For a fleet that has both, with `ring.algorithm: veneur`; every proxy must have the same.
+    pub consul_address_preference: consul::AddressPreference,
     /// Consul is asked at least this often. A change is normally seen at once, since the proxy waits for one.
     pub consul_refresh_interval: Duration,
     /// How keys are placed on the globals.
@@ -128,6 +141,11 @@ impl Default for Config {
             consul_forward_grpc_service_name: String::new(),
             consul_address: String::new(),
             consul_token: Secret::default(),
+            consul_token_file: String::new(),
+            consul_datacenter: String::new(),
+            consul_tag: OneOrMany::default(),
+            consul_stale: false,
+            consul_address_preference: consul::AddressPreference::default(),
             consul_refresh_interval: Duration::seconds(30),
             ring: RingConfig::default(),
             ignore_tags: Vec::new(),
@@ -196,15 +214,17 @@ impl Config {
     }
 
     /// How Consul is asked.
-    ///
-    /// # Errors
-    /// When its address makes no sense.
-    pub fn consul(&self) -> Result<consul::Settings, consul::AddressError> {
-        consul::Settings::new(
-            &self.consul_address,
-            &self.consul_token,
-            self.consul_refresh_interval.get(),
-        )
+    pub fn consul(&self) -> consul::Options {
+        consul::Options {
+            address: self.consul_address.clone(),
+            token: self.consul_token.clone(),
+            token_file: self.consul_token_file.clone(),
+            datacenter: self.consul_datacenter.clone(),
+            tags: self.consul_tag.0.clone(),
+            stale: self.consul_stale,
+            prefer: self.consul_address_preference,
+            refresh_interval: self.consul_refresh_interval.get(),
+        }
     }
 
     /// The globals' configured addresses, in order.
@@ -223,10 +243,8 @@ impl Settings for Config {
         {
             problems.add("grpc_address", error);
         }
-        if !self.consul_service().is_empty()
-            && let Err(error) = self.consul()
-        {
-            problems.add("consul_address", error);
+        if !self.consul_service().is_empty() {
+            self.consul().check(problems);
         }
         for (key, given) in self.addresses() {
             if let Err(error) = address::check(given) {
@@ -235,7 +253,6 @@ impl Settings for Config {
         }
         IgnoredTags::compile(&self.ignore_tags, problems);
         for (key, duration) in [
-            ("consul_refresh_interval", self.consul_refresh_interval),
             ("interval", self.interval),
             ("ack_timeout", self.ack_timeout),
             ("stall_after", self.stall_after),

@@ -1,6 +1,7 @@
 //! Which discovery names the destinations. What the proxy makes of it is [`crate::membership`]'s business.
 
 use tributary_node::BoxError;
+use tributary_node::consul::Settings;
 use tributary_node::discovery::{Consul, Discovery, Endpoint, Fixed};
 
 use crate::config::Config;
@@ -19,8 +20,6 @@ pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
             "forward_address and forward_addresses do nothing beside consul_forward_service_name"
         );
     }
-    Ok(Box::new(Consul::new(
-        config.consul()?,
-        config.consul_service(),
-    )))
+    let settings = Settings::new(&config.consul())?;
+    Ok(Box::new(Consul::new(settings, config.consul_service())))
 }

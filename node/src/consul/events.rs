@@ -24,6 +24,17 @@ pub(super) struct Failed<'a> {
     pub(super) told: Option<More>,
 }
 
+/// An instance's metadata have a weight that is none: what Consul's own weights say counts.
+pub(super) struct WeightIgnored<'a> {
+    pub(super) service: &'a str,
+    /// The instance's address.
+    pub(super) instance: &'a str,
+    /// What it has for a weight.
+    pub(super) weight: &'a str,
+    /// Whether it is told, and how many were not told before.
+    pub(super) told: Option<More>,
+}
+
 // === impl Updated ===
 
 impl Updated<'_> {
@@ -51,6 +62,27 @@ impl Failed<'_> {
         if let Some(more) = self.told {
             let (service, kept) = (self.service, self.kept);
             tracing::warn!(service, kept, error = %self.error, "Consul gave no instances, the last ones stay{more}");
+        }
+    }
+}
+
+// === impl WeightIgnored ===
+
+impl WeightIgnored<'_> {
+    pub(super) fn emit(&self) {
+        let Self {
+            service,
+            instance,
+            weight,
+            told,
+        } = self;
+        if let Some(more) = told {
+            tracing::warn!(
+                service,
+                instance,
+                weight,
+                "tributary_weight is no number from 0 to 65535 and does nothing{more}"
+            );
         }
     }
 }
