@@ -1,6 +1,6 @@
 //! The proxy as a running whole: sockets bound, tasks started, and an orderly end.
 //!
-//! Leaving: `/ready` says so, and connections are asked to end in good order, when their requests are answered. Whoever connects again, since it
+//! Leaving: the proxy takes itself out of Consul, `/ready` says so, and connections are asked to end in good order, when their requests are answered. Whoever connects again, since it
 //! has not been told yet to go elsewhere, is served until clients stay away, or for half of `shutdown_timeout`. Then the queues are sent, all
 //! within `shutdown_timeout`. The admin pages stay until the end.
 
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tributary_node::config::Problems;
+use tributary_node::consul::Registration;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
 use tributary_node::{BoxError, Node, Reloads, admin};
@@ -47,6 +48,7 @@ pub struct Proxy {
     /// Ends discovery; its task gives the destinations back.
     settle: CancellationToken,
     membership: JoinHandle<Membership>,
+    registration: Option<Registration>,
 }
 
 /// How settings get to where they are used.
@@ -177,6 +179,14 @@ impl Proxy {
         if let Some(address) = grpc_address {
             tracing::info!(%address, "gRPC server listens");
         }
+        let registration = Registration::start(
+            &config.consul(),
+            &config.consul_register,
+            config.grpc_listen(),
+            grpc_address,
+            &node.readiness,
+            node.stop.clone(),
+        )?;
         Ok(Self {
             grpc_address,
             http_address,
@@ -190,6 +200,7 @@ impl Proxy {
             closing,
             settle,
             membership,
+            registration,
         })
     }
 
@@ -223,6 +234,7 @@ impl Proxy {
             closing,
             settle,
             membership,
+            registration,
             ..
         } = self;
         loop {
@@ -249,6 +261,9 @@ impl Proxy {
         node.readiness.set_draining();
         let start = Instant::now();
         // Being late is no error: then nothing new is taken.
+        if let Some(registration) = registration {
+            let _ = timeout_at(start + shutdown_timeout / 4, registration.ended()).await;
+        }
         let half = start + shutdown_timeout / 2;
         let _ = timeout_at(half, activity.quiet(QUIET.min(shutdown_timeout / 10))).await;
         closing.cancel();

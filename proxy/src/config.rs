@@ -56,6 +56,8 @@ pub struct Config {
     pub consul_address_preference: consul::AddressPreference,
     /// Consul is asked at least this often. A change is normally seen at once, since the proxy waits for one.
     pub consul_refresh_interval: Duration,
+    /// Registers the proxy itself in Consul, so that agents find it.
+    pub consul_register: consul::Register,
     /// How keys are placed on the globals.
     pub ring: RingConfig,
     /// Tags that are left out of a metric's key, so that series which differ in them alone go to one global. The metric keeps them. Every
@@ -147,6 +149,7 @@ impl Default for Config {
             consul_stale: false,
             consul_address_preference: consul::AddressPreference::default(),
             consul_refresh_interval: Duration::seconds(30),
+            consul_register: consul::Register::default(),
             ring: RingConfig::default(),
             ignore_tags: Vec::new(),
             interval: Duration::seconds(10),
@@ -243,9 +246,10 @@ impl Settings for Config {
         {
             problems.add("grpc_address", error);
         }
-        if !self.consul_service().is_empty() {
+        if !self.consul_service().is_empty() || self.consul_register.is_wanted() {
             self.consul().check(problems);
         }
+        self.consul_register.check(self.grpc_listen(), problems);
         for (key, given) in self.addresses() {
             if let Err(error) = address::check(given) {
                 problems.add(key, error);

@@ -1,5 +1,6 @@
 //! Everything through which metrics come in, and how it closes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,11 @@ impl Doors {
 }
 
 impl Bound {
+    /// Where the import server takes metrics.
+    pub(super) fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref()?.local_addr().ok()
+    }
+
     /// Starts to take metrics.
     pub(super) fn open(
         self,

@@ -33,6 +33,10 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             problems.add("handoff_address", error);
         }
     }
+    if config.uses_consul() {
+        config.consul().check(problems);
+    }
+    config.consul_register.check(&config.grpc_address, problems);
     for (key, duration) in [
         ("interval", config.interval),
         ("forward_timeout", config.forward_timeout),
