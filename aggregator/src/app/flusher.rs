@@ -6,8 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use tokio::time::Instant;
 use tributary_node::BoxError;
+use tributary_node::discovery::Discovery;
 use tributary_proto::metricpb::Metric;
 
+use super::discovery;
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{ForwardConfig, Forwarder, Retention};
@@ -23,6 +25,8 @@ pub(super) struct Flusher {
     /// Sinks that the settings no longer have: they write what waits, each until its time is over.
     retired: Vec<(Sinks, Instant)>,
     forwarder: Option<Arc<Forwarder>>,
+    /// Names the proxies that a leaving global hands off to, if they are discovered. It follows them from the start: Consul may be away then.
+    pub(super) handoff: Option<Box<dyn Discovery>>,
     pub(super) ledger: Ledger,
     settings: FlushSettings,
     hostname: Arc<str>,
@@ -32,15 +36,17 @@ pub(super) struct Flusher {
 impl Flusher {
     pub(super) fn start(config: &Config, table: Arc<Table>) -> Result<Self, BoxError> {
         let sinks = Sinks::start(&config.metric_sinks, &config.metric_sink_routing)?;
-        let forwarder = match config.forward_address.is_empty() {
-            true => None,
-            false => Some(Arc::new(Forwarder::start(forward_config(config))?)),
+        let forwarder = match (config.role(), discovery::forward(config)?) {
+            (Role::Global, _) => None,
+            (Role::Local, None) => Some(Forwarder::start(forward_config(config))?),
+            (Role::Local, Some(found)) => Some(Forwarder::discover(forward_config(config), found)?),
         };
         Ok(Self {
             table,
             sinks: Arc::new(sinks),
             retired: Vec::new(),
-            forwarder,
+            forwarder: forwarder.map(Arc::new),
+            handoff: discovery::handoff(config)?,
             ledger: Ledger::new(config.role()),
             settings: flush_settings(config)?,
             hostname: hostname(config)?.into(),

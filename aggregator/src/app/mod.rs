@@ -1,9 +1,10 @@
 //! The running aggregator: what starts, in which order, how its settings change, and how it leaves.
 //!
-//! Leaving goes with the flow: first the aggregator takes itself out of Consul and goes on until proxies have let go of it, then nothing more is let in, then what came in is flushed, then it is forwarded and written. A global with a
-//! `handoff_address` does not emit the half of an interval that it has: it hands it on to the new owners of its keys (the `handoff` module). All of it
+//! Leaving goes with the flow: first the aggregator takes itself out of Consul and goes on until proxies have let go of it, then nothing more is let in, then what came in is flushed, then it is forwarded and written. A global that
+//! knows of proxies does not emit the half of an interval that it has: it hands it on to the new owners of its keys (the `handoff` module). All of it
 //! takes `shutdown_timeout` at most.
 
+mod discovery;
 mod doors;
 mod flusher;
 mod handoff;
