@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
+use tributary_node::tls::ClientTls;
 use tributary_node::{Chassis, Program, Reload, consul};
 
 use crate::flush::{Aggregate, Role};
@@ -59,8 +60,13 @@ pub struct Config {
     /// `forward_address` does nothing beside it. While none is known, metrics wait within `forward_retention`; one that is gone gets no more.
     pub consul_forward_service_name: String,
 
-    /// Consul's HTTP API, `host:port` or an `http://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
+    /// Consul's HTTP API, `host:port` or an `http://` or `https://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
     pub consul_address: String,
+
+    /// TLS to Consul, for an `https://` address, or one without a scheme. Without an `https://` address, it is spoken as soon as one of these keys is
+    /// set, or `CONSUL_HTTP_SSL` is `true`; what is empty here, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` and
+    /// `CONSUL_TLS_SERVER_NAME` may say.
+    pub consul_tls: ClientTls,
 
     /// Consul's ACL token. It must allow `service:read` for the service and `node:read` for its nodes, and `service:write` to register. Empty: what
     /// `consul_token_file`, `CONSUL_HTTP_TOKEN` or the file named by `CONSUL_HTTP_TOKEN_FILE` says, or none.
@@ -223,6 +229,7 @@ impl Default for Config {
             forward_address: OneOrMany::default(),
             consul_forward_service_name: String::new(),
             consul_address: String::new(),
+            consul_tls: ClientTls::default(),
             consul_token: Secret::default(),
             consul_token_file: String::new(),
             consul_datacenter: String::new(),
@@ -282,6 +289,7 @@ impl Config {
             stale: self.consul_stale,
             prefer: self.consul_address_preference,
             refresh_interval: self.consul_refresh_interval.get(),
+            tls: self.consul_tls.clone(),
         }
     }
 

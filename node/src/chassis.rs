@@ -26,6 +26,7 @@ use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::lifecycle::{Leaving, Signals};
 use crate::telemetry::{self, LogFormat, LogHandle, Logging, Recorder};
+use crate::tls::{Acceptor, Alpn, ServerTls};
 
 /// Anything that can go wrong with a program as a whole.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -51,6 +52,8 @@ pub trait Program: config::Settings {
 pub struct Chassis {
     /// Where the admin server listens (`http_address`); empty: nowhere.
     pub http_address: String,
+    /// TLS of the admin server (`http_tls`).
+    pub http_tls: ServerTls,
     /// The longest request body that it takes.
     pub http_body_limit: Size,
     /// Whether details are logged (`debug`).
@@ -107,6 +110,7 @@ impl Default for Chassis {
     fn default() -> Self {
         Self {
             http_address: String::new(),
+            http_tls: ServerTls::default(),
             http_body_limit: Size::mib(32),
             debug: false,
             log_format: LogFormat::Text,
@@ -135,6 +139,7 @@ impl Chassis {
                 problems.add(key, error);
             }
         }
+        self.http_tls.check("http_tls", problems);
         if self.stats_interval.is_zero() {
             problems.add("stats_interval", "0s is too short, use for instance 10s");
         }
@@ -183,11 +188,12 @@ impl Node {
     /// It serves until the program's future has ended.
     ///
     /// # Errors
-    /// When `http_address` cannot be listened on.
+    /// When `http_address` cannot be listened on, or `http_tls` cannot be used.
     pub async fn serve_admin(&self, extra: Router) -> Result<Option<SocketAddr>, ListenError> {
         if self.chassis.http_address.is_empty() {
             return Ok(None);
         }
+        let tls = Acceptor::new(&self.chassis.http_tls, "http_tls", Alpn::Http)?;
         let listener = match self.chassis.reuse_port {
             true => admin::bind_shared(&self.chassis.http_address).await?,
             false => admin::bind(&self.chassis.http_address).await?,
@@ -207,8 +213,9 @@ impl Node {
                 body: self.chassis.http_body_limit,
                 ..Limits::default()
             },
+            tls,
         };
-        tracing::info!(%address, "admin server listens");
+        tracing::info!(%address, tls = self.chassis.http_tls.is_on(), "admin server listens");
         self.tasks
             .spawn(admin.serve(listener, extra, self.gone.clone()));
         Ok(Some(address))

@@ -19,12 +19,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
-use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// What a peer may send on one stream ahead of the program, in bytes.
 pub const STREAM_WINDOW: u32 = 512 << 10;
@@ -78,7 +76,7 @@ impl Default for GrpcSettings {
     }
 }
 
-/// A server to add services to; give it [`incoming`] connections.
+/// A server to add services to; give it [`Incoming`](crate::tls::Incoming) connections.
 ///
 /// The limit on a message is the service's own setting: `ForwardServer::max_decoding_message_size`.
 pub fn server(settings: &GrpcSettings) -> Server {
@@ -92,11 +90,6 @@ pub fn server(settings: &GrpcSettings) -> Server {
         Some(age) => server.max_connection_age(age),
         None => server,
     }
-}
-
-/// The connections of a listener, without Nagle's delay.
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// A gRPC service whose refusal of a message that is too large has the code `ResourceExhausted`.

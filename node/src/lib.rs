@@ -1,5 +1,5 @@
 //! The chassis both programs stand on: configuration, command line, logging, self-metrics, Sentry, the admin HTTP
-//! server, discovery with the Consul client, and an orderly start and stop.
+//! server, discovery with the Consul client, TLS, and an orderly start and stop.
 //!
 //! Nothing here knows about metrics that travel the tier. Nothing outside this crate touches the metrics recorder,
 //! Sentry or the process's signals.
@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod reload;
 pub mod repeats;
 pub mod telemetry;
+pub mod tls;
 
 pub use chassis::{BoxError, Chassis, Node, Program, run};
 pub use reload::{Change, Reload, Reloads};

@@ -4,22 +4,31 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// It is neither form.
-    #[error("{0:?} is no address, use host:port, or http://host:port for legacy JSON")]
+    #[error("{0:?} is no address, use host:port, or http(s)://host:port for legacy JSON")]
     Form(String),
-    /// TLS is asked for.
-    #[error("{0:?} asks for TLS, which destinations are not spoken to with")]
-    Tls(String),
+    /// TLS is asked for, and not set up.
+    #[error("{0:?} needs forward_tls: {{enabled: true}}")]
+    NoTls(String),
+    /// TLS is set up, and not asked for.
+    #[error("{0:?} would go without TLS, which forward_tls asks for: write https://")]
+    NotSecured(String),
 }
 
-/// Checks a configured address: `host:port`, `http://host:port`, or `http://host` for port 80.
+/// Checks a configured address: `host:port`, `http://host:port`, or `http://host` for port 80; `https://` in place of `http://` where destinations
+/// are spoken to by TLS.
 ///
 /// # Errors
 /// See [`AddressError`].
-pub fn check(address: &str) -> Result<(), AddressError> {
-    if address.starts_with("https://") {
-        return Err(AddressError::Tls(address.to_owned()));
+pub fn check(address: &str, tls: bool) -> Result<(), AddressError> {
+    let secured = address.strip_prefix("https://");
+    let plain = address.strip_prefix("http://");
+    if secured.is_some() && !tls {
+        return Err(AddressError::NoTls(address.to_owned()));
     }
-    let url = address.strip_prefix("http://");
+    if plain.is_some() && tls {
+        return Err(AddressError::NotSecured(address.to_owned()));
+    }
+    let url = secured.or(plain);
     let authority = match url {
         Some(rest) => rest.strip_suffix('/').unwrap_or(rest),
         None => address,
@@ -54,7 +63,7 @@ mod tests {
             "http://g:1/",
             "http://veneur.example.com",
         ] {
-            assert_eq!(check(good), Ok(()), "{good}");
+            assert_eq!(check(good, false), Ok(()), "{good}");
         }
         for bad in [
             "",
@@ -69,8 +78,21 @@ mod tests {
             "u@h:1",
             "tcp://h:1",
         ] {
-            assert_eq!(check(bad), Err(AddressError::Form(bad.to_owned())), "{bad}");
+            let wrong = Err(AddressError::Form(bad.to_owned()));
+            assert_eq!(check(bad, false), wrong, "{bad}");
         }
-        assert!(matches!(check("https://g:1"), Err(AddressError::Tls(_))));
+    }
+
+    #[test]
+    fn an_address_and_the_settings_agree_about_tls() {
+        assert_eq!(check("https://g:1", true), Ok(()));
+        assert_eq!(check("https://g", true), Ok(()));
+        assert_eq!(check("g:1", true), Ok(()));
+        let told = |address, tls| check(address, tls).unwrap_err().to_string();
+        assert_eq!(
+            told("https://g:1", false),
+            "\"https://g:1\" needs forward_tls: {enabled: true}"
+        );
+        assert!(told("http://g:1", true).contains("would go without TLS"));
     }
 }

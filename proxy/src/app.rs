@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::select_all;
 use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,10 +20,11 @@ use tributary_node::config::Problems;
 use tributary_node::consul::Registration;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
+use tributary_node::tls::{Acceptor, Alpn, Incoming};
 use tributary_node::{BoxError, Node, Reloads, admin};
 
 use crate::config::Config;
-use crate::destination::{Budget, Limits, Settings};
+use crate::destination::{Budget, Limits, Settings, Tls};
 use crate::discovery;
 use crate::ignore::IgnoredTags;
 use crate::ingest::{self, Activity};
@@ -34,7 +36,7 @@ use crate::status;
 /// A proxy that takes metrics.
 #[derive(Debug)]
 pub struct Proxy {
-    grpc_address: Option<SocketAddr>,
+    grpc_addresses: Vec<SocketAddr>,
     http_address: Option<SocketAddr>,
     router: Arc<Router>,
     node: Node,
@@ -57,6 +59,7 @@ struct Controls {
     orders: mpsc::Sender<Order>,
     budget: Arc<Budget>,
     ack_timeout: watch::Sender<Duration>,
+    tls: Option<Tls>,
 }
 
 type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
@@ -92,10 +95,14 @@ impl Proxy {
         node: Node,
         discovery: Box<dyn Discovery>,
     ) -> Result<Self, BoxError> {
-        let listener = match config.grpc_listen() {
-            "" => None,
-            address => Some(admin::bind(address).await?),
-        };
+        let acceptor = Acceptor::new(&config.grpc_tls, "grpc_tls", Alpn::Http2)
+            .map_err(|error| format!("grpc_tls.{error}"))?;
+        let mut listeners = Vec::new();
+        for (address, by_tls) in config.grpc_listeners() {
+            let tls = acceptor.clone().filter(|_| by_tls);
+            listeners.push((admin::bind(address).await?, tls));
+        }
+        let tls = Tls::new(&config.forward_tls).map_err(|error| format!("forward_tls.{error}"))?;
         let budget = Arc::new(Budget::new(config.queue.total.as_usize()));
         let router = router(config, budget.clone())?;
         let max_message = config.max_message_size.as_usize();
@@ -110,8 +117,12 @@ impl Proxy {
             interval: config.interval.get(),
             failover_after: config.failover_after.get(),
         };
-        let mut membership =
-            Membership::new(router.clone(), rules, settings(config), budget.clone());
+        let mut membership = Membership::new(
+            router.clone(),
+            rules,
+            settings(config, &tls),
+            budget.clone(),
+        );
         let known = node
             .readiness
             .condition("destinations", "no destination is known");
@@ -121,6 +132,7 @@ impl Proxy {
             orders,
             budget: budget.clone(),
             ack_timeout,
+            tls,
         };
         let settle = CancellationToken::new();
         let settled = settle.clone();
@@ -147,8 +159,12 @@ impl Proxy {
             max_message,
             ..GrpcSettings::default()
         };
-        let grpc_address = listener.as_ref().map(|listener| listener.local_addr());
-        let grpc_address = grpc_address.transpose()?;
+        let mut grpc_addresses = Vec::new();
+        for (listener, tls) in &listeners {
+            let (address, tls) = (listener.local_addr()?, tls.is_some());
+            tracing::info!(%address, tls, "gRPC server listens");
+            grpc_addresses.push(address);
+        }
         let service = ingest::grpc::service(
             router.clone(),
             &grpc_settings,
@@ -156,18 +172,21 @@ impl Proxy {
             activity.clone(),
             node.stop.clone(),
         );
-        let serve = |listener, from: CancellationToken, until: CancellationToken| {
+        let serve = |listeners: Vec<Incoming>,
+                     from: CancellationToken,
+                     until: CancellationToken| {
             let server = grpc::server(&grpc_settings).add_service(service.clone());
             tokio::spawn(async move {
                 from.cancelled().await;
                 server
-                    .serve_with_incoming_shutdown(grpc::incoming(listener), until.cancelled_owned())
+                    .serve_with_incoming_shutdown(select_all(listeners), until.cancelled_owned())
                     .await
             })
         };
-        let grpc = match listener.map(two).transpose()? {
-            None => None,
-            Some((front, back)) => {
+        let grpc = match listeners.is_empty() {
+            true => None,
+            false => {
+                let (front, back) = two(listeners)?;
                 let now = CancellationToken::new();
                 now.cancel();
                 Some(Doors {
@@ -176,19 +195,17 @@ impl Proxy {
                 })
             }
         };
-        if let Some(address) = grpc_address {
-            tracing::info!(%address, "gRPC server listens");
-        }
+        let listener = config.grpc_listeners().first().copied();
         let registration = Registration::start(
             &config.consul(),
             &config.consul_register,
-            config.grpc_listen(),
-            grpc_address,
+            listener.map_or("", |(address, _)| address),
+            grpc_addresses.first().copied(),
             &node.readiness,
             node.stop.clone(),
         )?;
         Ok(Self {
-            grpc_address,
+            grpc_addresses,
             http_address,
             router,
             reloads: node.reloads(config.clone()),
@@ -204,9 +221,9 @@ impl Proxy {
         })
     }
 
-    /// Where gRPC is taken.
+    /// Where gRPC is taken, first of all.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc_address
+        self.grpc_addresses.first().copied()
     }
 
     /// Where HTTP is taken.
@@ -299,7 +316,7 @@ impl Controls {
                 false => Some(ignored(new)?),
             },
             failover_after: new.failover_after.get(),
-            settings: settings(new),
+            settings: settings(new, &self.tls),
         };
         self.orders.send(Order { what, done }).await?;
         outcome.await??;
@@ -310,12 +327,13 @@ impl Controls {
 }
 
 /// What all destinations have in common.
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, tls: &Option<Tls>) -> Settings {
     Settings {
         limits: Limits::of_queue(config.queue.per_destination.as_usize()),
         dial_timeout: config.dial_timeout.get(),
         forward_timeout: config.forward_timeout.get(),
         stall_after: config.stall_after.get(),
+        tls: tls.clone(),
     }
 }
 
@@ -328,14 +346,18 @@ fn ignored(config: &Config) -> Result<IgnoredTags, BoxError> {
     }
 }
 
-/// The same socket twice.
-fn two(listener: TcpListener) -> io::Result<(TcpListener, TcpListener)> {
-    let first = listener.into_std()?;
-    let second = first.try_clone()?;
-    Ok((
-        TcpListener::from_std(first)?,
-        TcpListener::from_std(second)?,
-    ))
+/// The same sockets twice.
+fn two(
+    listeners: Vec<(TcpListener, Option<Acceptor>)>,
+) -> io::Result<(Vec<Incoming>, Vec<Incoming>)> {
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    for (listener, tls) in listeners {
+        let first = listener.into_std()?;
+        let second = first.try_clone()?;
+        front.push(Incoming::new(TcpListener::from_std(first)?, tls.clone()));
+        back.push(Incoming::new(TcpListener::from_std(second)?, tls));
+    }
+    Ok((front, back))
 }
 
 /// A router without destinations.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tributary_node::chassis::{Chassis, Program};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Problems, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
+use tributary_node::tls::{ClientTls, ServerTls};
 use tributary_node::{Reload, admin, consul};
 
 use crate::address;
@@ -23,22 +24,36 @@ pub struct Config {
     /// Where agents forward to by gRPC, `host:port`. Empty: no gRPC. If `http_address` is empty as well, the proxy listens on
     /// `127.0.0.1:8228` for gRPC and on `127.0.0.1:8227` for HTTP; a file that names either gets only what it names.
     pub grpc_address: String,
+    /// TLS on `grpc_address`, for agents; with `client_ca_file`, only agents with a certificate come in.
+    pub grpc_tls: ServerTls,
+    /// Another address, where gRPC is taken with `grpc_tls`, while `grpc_address` stays without TLS: for the time in which a fleet moves from one to
+    /// the other. Empty: `grpc_tls` is for `grpc_address`.
+    pub grpc_tls_address: String,
     /// Where `POST /import` (Veneur's agents up to version 14) and the admin pages are served, `host:port`. Empty: no HTTP.
     pub http_address: String,
-    /// The globals, one address or a list. `host:port` is spoken to by gRPC; `http://host:port` gets legacy JSON on `/import`, as globals
-    /// of Veneur up to version 5 want it. The text of the address places the global on the ring, so every proxy must write it alike.
+    /// TLS on `http_address`. Probes and scrapers then need `https`, and with `client_ca_file` a certificate.
+    pub http_tls: ServerTls,
+    /// The globals, one address or a list. `host:port` is spoken to by gRPC; `http://host:port` (`https://` with `forward_tls`) gets legacy JSON on
+    /// `/import`, as globals of Veneur up to version 5 want it. The text of the address places the global on the ring, so every proxy must write it alike.
     pub forward_address: OneOrMany<String>,
     /// More globals, as `forward_address`; both lists count together, in this order.
     pub forward_addresses: Vec<String>,
     /// What Veneur's proxies 8 to 14 call the globals that take gRPC, beside a `forward_address` for legacy JSON. Where both are given, these
     /// are the globals and `forward_address` does nothing: here one ring serves both ways in.
     pub grpc_forward_address: OneOrMany<String>,
+    /// TLS to all globals. Their certificates must be for the host of their address, which is mostly an IP address when they are discovered, or
+    /// for `server_name`.
+    pub forward_tls: ClientTls,
     /// The service in Consul whose healthy instances are the globals. With it, all addresses above do nothing.
     pub consul_forward_service_name: String,
     /// What Veneur's proxies 8 to 14 call the service of globals that take gRPC. Where both are given, this is the service.
     pub consul_forward_grpc_service_name: String,
-    /// Consul's HTTP API, `host:port` or an `http://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
+    /// Consul's HTTP API, `host:port` or an `http://` or `https://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
     pub consul_address: String,
+    /// TLS to Consul, for an `https://` address, or one without a scheme. Without an `https://` address, it is spoken as soon as one of these keys is
+    /// set, or `CONSUL_HTTP_SSL` is `true`; what is empty here, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` and
+    /// `CONSUL_TLS_SERVER_NAME` may say.
+    pub consul_tls: ClientTls,
     /// Consul's ACL token. It must allow `service:read` for the service and `node:read` for its nodes, and `service:write` to register. Empty: what
     /// `consul_token_file`, `CONSUL_HTTP_TOKEN` or the file named by `CONSUL_HTTP_TOKEN_FILE` says, or none.
     pub consul_token: Secret,
@@ -135,13 +150,18 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             grpc_address: String::new(),
+            grpc_tls: ServerTls::default(),
+            grpc_tls_address: String::new(),
             http_address: String::new(),
+            http_tls: ServerTls::default(),
             forward_address: OneOrMany::default(),
             forward_addresses: Vec::new(),
             grpc_forward_address: OneOrMany::default(),
+            forward_tls: ClientTls::default(),
             consul_forward_service_name: String::new(),
             consul_forward_grpc_service_name: String::new(),
             consul_address: String::new(),
+            consul_tls: ClientTls::default(),
             consul_token: Secret::default(),
             consul_token_file: String::new(),
             consul_datacenter: String::new(),
@@ -189,8 +209,22 @@ impl Config {
         &self.http_address
     }
 
+    /// Where gRPC is taken, and whether by TLS.
+    pub fn grpc_listeners(&self) -> Vec<(&str, bool)> {
+        let beside = !self.grpc_tls_address.is_empty();
+        let both = [
+            (self.grpc_listen(), self.grpc_tls.is_on() && !beside),
+            (self.grpc_tls_address.as_str(), true),
+        ];
+        let mut listeners = Vec::from(both);
+        listeners.retain(|(address, _)| !address.is_empty());
+        listeners
+    }
+
     fn names_no_listener(&self) -> bool {
-        self.grpc_address.is_empty() && self.http_address.is_empty()
+        self.grpc_address.is_empty()
+            && self.grpc_tls_address.is_empty()
+            && self.http_address.is_empty()
     }
 
     /// The globals' configured addresses, each with its key.
@@ -227,6 +261,7 @@ impl Config {
             stale: self.consul_stale,
             prefer: self.consul_address_preference,
             refresh_interval: self.consul_refresh_interval.get(),
+            tls: self.consul_tls.clone(),
         }
     }
 
@@ -246,12 +281,27 @@ impl Settings for Config {
         {
             problems.add("grpc_address", error);
         }
+        self.grpc_tls.check("grpc_tls", problems);
+        if !self.grpc_tls_address.is_empty() {
+            if let Err(error) = admin::check_address(&self.grpc_tls_address) {
+                problems.add("grpc_tls_address", error);
+            }
+            if !self.grpc_tls.is_on() {
+                problems.add(
+                    "grpc_tls_address",
+                    "needs a certificate: grpc_tls.cert_file",
+                );
+            }
+        }
+        self.forward_tls.check("forward_tls", problems);
         if !self.consul_service().is_empty() || self.consul_register.is_wanted() {
             self.consul().check(problems);
         }
-        self.consul_register.check(self.grpc_listen(), problems);
+        let listener = self.grpc_listeners().first().copied();
+        let listens = listener.map_or("", |(address, _)| address);
+        self.consul_register.check(listens, problems);
         for (key, given) in self.addresses() {
-            if let Err(error) = address::check(given) {
+            if let Err(error) = address::check(given, self.forward_tls.is_on()) {
                 problems.add(key, error);
             }
         }
@@ -285,6 +335,9 @@ impl Settings for Config {
             ("statsd.address", "stats_address"),
             ("statsd.aggregation_interval", "stats_interval"),
             ("http.enable_profiling", "enable_profiling"),
+            ("tls.cert_file", "grpc_tls.cert_file"),
+            ("tls.key_file", "grpc_tls.key_file"),
+            ("tls.ca_file", "grpc_tls.client_ca_file"),
         ]
     }
 
@@ -294,6 +347,10 @@ impl Settings for Config {
         const SERVER: &str = "the gRPC server's timing is fixed";
         &[
             ("http.enable_config", "/config is always there"),
+            (
+                "tls.server_name",
+                "a server does not look at its own name; for globals see forward_tls",
+            ),
             ("send_buffer_size", "queues are bounded in bytes: see queue"),
             ("statsd.channel_buffer_size", "self-metrics are added up"),
             ("statsd.messages_per_payload", "self-metrics are added up"),
@@ -330,6 +387,7 @@ impl Program for Config {
     fn chassis(&self) -> Chassis {
         Chassis {
             http_address: self.http_listen().to_owned(),
+            http_tls: self.http_tls.clone(),
             http_body_limit: self.max_message_size,
             debug: self.debug,
             log_format: self.log_format,
@@ -450,7 +508,7 @@ mod tests {
         );
         for part in [
             "forward_addresses[1]: \"nowhere\" is no address",
-            "forward_address[0]: \"https://a:1\" asks for TLS",
+            "forward_address[0]: \"https://a:1\" needs forward_tls: {enabled: true}",
             "grpc_address: ",
             "ring.algorithm",
             "ignore_tags[0].kind",

@@ -9,7 +9,7 @@ use crate::config::Config;
 /// The discovery that the settings name: Consul, or the configured addresses.
 ///
 /// # Errors
-/// When Consul's address makes no sense.
+/// When Consul's address makes no sense, or the files for TLS cannot be used.
 pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
     if config.consul_service().is_empty() {
         let endpoints = config.static_addresses().into_iter().map(Endpoint::new);
@@ -21,5 +21,5 @@ pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
         );
     }
     let settings = Settings::new(&config.consul())?;
-    Ok(Box::new(Consul::new(settings, config.consul_service())))
+    Ok(Box::new(Consul::new(settings, config.consul_service())?))
 }

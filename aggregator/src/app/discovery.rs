@@ -10,7 +10,7 @@ use crate::flush::Role;
 /// Whom an agent forwards to; `None` where addresses are configured.
 ///
 /// # Errors
-/// When Consul's address makes no sense.
+/// When Consul's address makes no sense, or the files for TLS cannot be used.
 pub(super) fn forward(config: &Config) -> Result<Option<Box<dyn Discovery>>, BoxError> {
     if !config.consul_forward_service_name.is_empty() && !config.forward_address.is_empty() {
         tracing::warn!("forward_address does nothing beside consul_forward_service_name");
@@ -21,7 +21,7 @@ pub(super) fn forward(config: &Config) -> Result<Option<Box<dyn Discovery>>, Box
 /// Whom a leaving global hands its open interval to; `None` where addresses are configured, or nobody is.
 ///
 /// # Errors
-/// When Consul's address makes no sense.
+/// When Consul's address makes no sense, or the files for TLS cannot be used.
 pub(super) fn handoff(config: &Config) -> Result<Option<Box<dyn Discovery>>, BoxError> {
     match config.role() {
         Role::Global => in_consul(config, &config.consul_handoff_service_name),
@@ -34,5 +34,5 @@ fn in_consul(config: &Config, service: &str) -> Result<Option<Box<dyn Discovery>
         return Ok(None);
     }
     let settings = Settings::new(&config.consul())?;
-    Ok(Some(Box::new(Consul::new(settings, service))))
+    Ok(Some(Box::new(Consul::new(settings, service)?)))
 }

@@ -1,11 +1,11 @@
-//! The import server: the gRPC service on one listener.
+//! The import server: the gRPC service on one listener, with or without TLS.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tributary_node::grpc::{self, GrpcSettings};
+use tributary_node::tls::Incoming;
 
 use super::grpc::service;
 use super::intake::Intake;
@@ -14,7 +14,7 @@ use super::intake::Intake;
 ///
 /// A proxy's stream has no end of its own, so that only `grace` bounds it.
 pub async fn serve(
-    listener: TcpListener,
+    incoming: impl Into<Incoming>,
     intake: Arc<Intake>,
     settings: GrpcSettings,
     stop: CancellationToken,
@@ -22,7 +22,7 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let serving = grpc::server(&settings)
         .add_service(service(intake, &settings))
-        .serve_with_incoming_shutdown(grpc::incoming(listener), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming.into(), stop.clone().cancelled_owned());
     let over = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::tls::TlsError;
+
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -22,6 +24,9 @@ pub enum ListenError {
         /// What the system says.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("http_tls.{0}")]
+    Tls(#[from] TlsError),
 }
 
 /// Listens on `address`: `127.0.0.1:8127`, `[::1]:8127`, `localhost:0`, or `:8127` for all of this host's addresses.

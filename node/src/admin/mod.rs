@@ -9,7 +9,8 @@
 //! | `/metrics` | self-metrics as Prometheus text |
 //! | `/debug/pprof/profile`, `/debug/pprof/flamegraph` | CPU profiles; 404 unless enabled |
 //!
-//! A program adds its own routes, such as `POST /import`. HTTP/1.1 and HTTP/2 without TLS are spoken on the same port.
+//! A program adds its own routes, such as `POST /import`. HTTP/1.1 and HTTP/2 are spoken on the same port, by TLS if that is
+//! set up.
 //!
 //! What always holds: connections, header bytes, body bytes and the time that any of them may take are bounded, so
 //! that slow or hostile clients cannot pile up; a body reaches a handler complete or not at all.
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Size;
 use crate::telemetry::Recorder;
+use crate::tls::{Acceptor, Stream};
 
 pub use listen::{ListenError, bind, bind_shared, check_address};
 pub use readiness::{Condition, Readiness, State};
@@ -64,6 +66,8 @@ pub struct Admin {
     pub profiling: bool,
     /// The bounds.
     pub limits: Limits,
+    /// With it, TLS is spoken.
+    pub tls: Option<Acceptor>,
 }
 
 /// What one client, and all of them, may take.
@@ -108,7 +112,7 @@ impl Admin {
     /// Serves on `listener` until `stop`, with the routes of `extra` beside its own. `extra` must not repeat a path of
     /// the table above.
     pub async fn serve(self, listener: TcpListener, extra: Router, stop: CancellationToken) {
-        let limits = self.limits;
+        let (limits, tls) = (self.limits, self.tls.clone());
         let router = routes::router(self)
             .merge(extra)
             // The middleware's limit is the one that counts; axum's own is 2 MB.
@@ -129,13 +133,16 @@ impl Admin {
                 break;
             };
             let service = TowerToHyperService::new(router.clone());
-            let stream = TokioIo::new(Patient::new(stream, limits.idle));
-            let connection = connection_builder(&limits)
-                .serve_connection(stream, service)
-                .into_owned();
-            let connection = graceful.watch(connection);
+            let (tls, stop, watcher) = (tls.clone(), stop.clone(), graceful.watcher());
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                let Some(stream) = secured(stream, tls, &stop).await else {
+                    return;
+                };
+                let stream = TokioIo::new(Patient::new(stream, limits.idle));
+                let connection = connection_builder(&limits)
+                    .serve_connection(stream, service)
+                    .into_owned();
+                if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "admin connection ended");
                 }
                 drop(place);
@@ -167,6 +174,18 @@ fn connection_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(limits.idle / 3)
         .keep_alive_timeout(limits.header_time);
     builder
+}
+
+/// The connection after its handshake, if that succeeds before the server stops. A failure is told by the acceptor.
+async fn secured(
+    stream: TcpStream,
+    tls: Option<Acceptor>,
+    stop: &CancellationToken,
+) -> Option<Stream> {
+    match tls {
+        None => Some(Stream::plain(stream)),
+        Some(tls) => stop.run_until_cancelled(tls.accept(stream)).await?.ok(),
+    }
 }
 
 /// The next connection, once there is a place for it; `None` when there can be none any more.

@@ -34,6 +34,7 @@ async fn start(change: impl FnOnce(&mut Admin)) -> Server {
         recorder: recorder.clone(),
         profiling: false,
         limits: Limits::default(),
+        tls: None,
     };
     change(&mut admin);
     let listener = bind("127.0.0.1:0").await.expect("a free port");

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
+use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::Settings;
@@ -15,6 +15,7 @@ use super::health::{Instances, OddWeight, instances};
 use super::settings::Token;
 use crate::config::Secret;
 use crate::discovery::Endpoint;
+use crate::tls::{Alpn, Connector, Dialer, TlsError};
 
 /// Why there is no list of instances.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,7 @@ pub(super) struct Answer {
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     settings: Settings,
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient<Dialer, Full<Bytes>>,
 }
 
 /// What came back with status 200.
@@ -117,16 +118,18 @@ impl Answer {
 // === impl Client ===
 
 impl Client {
-    pub(super) fn new(settings: Settings) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIME));
-        connector.set_keepalive(Some(Duration::from_secs(30)));
-        connector.set_nodelay(true);
+    /// Must be called within a tokio runtime.
+    pub(super) fn new(settings: Settings) -> Result<Self, TlsError> {
+        let tls = settings.tls.as_ref();
+        let connector = tls.map(|tls| Connector::new(tls, "consul_tls", Alpn::Http1));
+        let dialer = Dialer::new("consul_tls", connector.transpose()?)
+            .connect_timeout(CONNECT_TIME)
+            .tcp_keepalive(Duration::from_secs(30));
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
-            .build(connector);
-        Self { settings, http }
+            .build(dialer);
+        Ok(Self { settings, http })
     }
 
     /// The healthy instances of a service.
@@ -212,8 +215,12 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Reply, ConsulError> {
+        let scheme = match self.settings.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        };
         let uri = Uri::builder()
-            .scheme("http")
+            .scheme(scheme)
             .authority(self.settings.authority.clone())
             .path_and_query(format!("{}{path}", self.settings.prefix))
             .build()?;

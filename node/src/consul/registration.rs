@@ -18,6 +18,7 @@ use super::register::{Entry, Register, RegisterError};
 use super::{AddressError, Options, Settings};
 use crate::admin::{Readiness, State};
 use crate::repeats::Repeats;
+use crate::tls::TlsError;
 
 /// Leaving waits for Consul no longer than this.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -32,6 +33,9 @@ pub enum RegistrationError {
     /// Consul's address makes no sense.
     #[error("consul_address: {0}")]
     Consul(#[from] AddressError),
+    /// The files for TLS cannot be used.
+    #[error("consul_tls.{0}")]
+    Tls(#[from] TlsError),
     /// The program's own address makes no sense.
     #[error("consul_register.address: {0}")]
     Own(#[from] RegisterError),
@@ -63,7 +67,7 @@ impl Registration {
         let hostname = nix::unistd::gethostname().unwrap_or_default();
         let keeper = Keeper {
             entry: register.entry(listens, bound, &hostname.to_string_lossy())?,
-            client: Client::new(Settings::new(options)?),
+            client: Client::new(Settings::new(options)?)?,
             interval: register.check_interval.get(),
             readiness: readiness.subscribe(),
             entered: false,

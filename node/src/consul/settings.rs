@@ -8,12 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Problems, Secret};
+use crate::tls::{ClientTls, Pem};
 
 /// What a program's settings say about Consul: the keys `consul_…`, which both programs have and describe.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// `consul_address`: `host:port` or `http://host:port/prefix`. Empty: `CONSUL_HTTP_ADDR`, then what is usual.
+    /// `consul_address`: `host:port`, `http://host:port/prefix` or `https://…`. Empty: `CONSUL_HTTP_ADDR`, then what is usual.
     pub address: String,
+    /// `consul_tls`. Files that it leaves open are those that `CONSUL_CACERT`, `CONSUL_CLIENT_CERT` and `CONSUL_CLIENT_KEY` name.
+    pub tls: ClientTls,
     /// `consul_token`. Empty, and no file either: `CONSUL_HTTP_TOKEN`, then the file that `CONSUL_HTTP_TOKEN_FILE` names, then none.
     pub token: Secret,
     /// `consul_token_file`: it is read for each question, so that a token that changes is followed.
@@ -47,6 +50,8 @@ pub struct Settings {
     pub(super) authority: Authority,
     /// In front of `/v1/…`, for a Consul behind a reverse proxy; without a slash at its end.
     pub(super) prefix: String,
+    /// If it is spoken.
+    pub(super) tls: Option<ClientTls>,
     pub(super) token: Token,
     pub(super) datacenter: String,
     pub(super) tags: Vec<String>,
@@ -74,9 +79,12 @@ pub enum AddressError {
     /// Not a host and a port.
     #[error("{0:?} is not Consul's address, write it like 127.0.0.1:8500")]
     Malformed(String),
-    /// `https://…`, `unix://…`
-    #[error("{0:?} cannot be spoken to, only plain http:// can")]
+    /// `unix://…`
+    #[error("{0:?} cannot be spoken to, only http:// and https:// can")]
     Scheme(String),
+    /// `http://…` beside settings for TLS.
+    #[error("{0:?} is without TLS, although consul_tls asks for it")]
+    Plain(String),
 }
 
 // What Consul's own tools assume.
@@ -90,8 +98,10 @@ const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 impl Options {
     /// Adds what is wrong with these settings, under the keys named at the fields.
     pub fn check(&self, problems: &mut Problems) {
-        if let Err(error) = Settings::new(self) {
-            problems.add("consul_address", error);
+        match Settings::new(self) {
+            Ok(Settings { tls: Some(tls), .. }) => tls.check("consul_tls", problems),
+            Ok(_) => {}
+            Err(error) => problems.add("consul_address", error),
         }
         if !self.token.is_empty() && !self.token_file.is_empty() {
             problems.add("consul_token_file", "there is a consul_token already");
@@ -136,10 +146,21 @@ impl Settings {
         } else {
             Token::Given(Secret::default())
         };
-        let (authority, prefix) = parse(address.trim())?;
+        let on = options.tls.is_on()
+            || given("CONSUL_HTTP_SSL").is_some_and(|on| on == "true" || on == "1");
+        let usual = if on { Scheme::HTTPS } else { Scheme::HTTP };
+        let (scheme, authority, prefix) = parse(address.trim(), &usual)?;
+        let tls = if scheme == Scheme::HTTPS {
+            Some(with_usual_files(&options.tls, given))
+        } else if options.tls.is_on() {
+            return Err(AddressError::Plain(address));
+        } else {
+            None
+        };
         Ok(Self {
             authority,
             prefix,
+            tls,
             token,
             datacenter: options.datacenter.clone(),
             tags: options.tags.clone(),
@@ -152,22 +173,49 @@ impl Settings {
     }
 }
 
-fn parse(address: &str) -> Result<(Authority, String), AddressError> {
+/// What the settings leave open is what Consul's own tools use.
+fn with_usual_files(tls: &ClientTls, given: impl Fn(&str) -> Option<String>) -> ClientTls {
+    let usual = |own: &Pem, name: &str| match own.is_empty() {
+        true => given(name).map(Pem::new).unwrap_or_default(),
+        false => own.clone(),
+    };
+    let (cert_file, key_file) = match tls.cert_file.is_empty() && tls.key_file.is_empty() {
+        true => (
+            usual(&tls.cert_file, "CONSUL_CLIENT_CERT"),
+            usual(&tls.key_file, "CONSUL_CLIENT_KEY"),
+        ),
+        false => (tls.cert_file.clone(), tls.key_file.clone()),
+    };
+    let server_name = match tls.server_name.as_str() {
+        "" => given("CONSUL_TLS_SERVER_NAME").unwrap_or_default(),
+        name => name.to_owned(),
+    };
+    ClientTls {
+        enabled: Some(true),
+        ca_file: usual(&tls.ca_file, "CONSUL_CACERT"),
+        cert_file,
+        key_file,
+        server_name,
+    }
+}
+
+/// Scheme, host with port, and what stands before `/v1`; `usual` is the scheme where none is given.
+fn parse(address: &str, usual: &Scheme) -> Result<(Scheme, Authority, String), AddressError> {
     let malformed = || AddressError::Malformed(address.to_owned());
     let with_scheme = if address.contains("://") {
         address.to_owned()
     } else {
-        format!("http://{address}")
+        format!("{usual}://{address}")
     };
-    if !with_scheme.starts_with("http://") {
+    if !["http://", "https://"]
+        .iter()
+        .any(|scheme| with_scheme.starts_with(scheme))
+    {
         return Err(AddressError::Scheme(address.to_owned()));
     }
     let uri: http::Uri = with_scheme.parse().map_err(|_| malformed())?;
     let parts = uri.into_parts();
-    let (Some(authority), Some(true)) = (
-        parts.authority,
-        parts.scheme.map(|scheme| scheme == Scheme::HTTP),
-    ) else {
+    let (Some(authority), Some(scheme)) = (parts.authority, parts.scheme) else {
         return Err(malformed());
     };
     if authority.host().is_empty() {
@@ -179,5 +227,5 @@ fn parse(address: &str) -> Result<(Authority, String), AddressError> {
         .map_or("", PathAndQuery::path)
         .trim_end_matches('/')
         .to_owned();
-    Ok((authority, prefix))
+    Ok((scheme, authority, prefix))
 }

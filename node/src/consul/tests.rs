@@ -16,6 +16,7 @@ use super::settings::Token;
 use super::*;
 use crate::config::Secret;
 use crate::telemetry::Recorder;
+use crate::tls::{ClientTls, Pem};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -143,7 +144,7 @@ impl Consul {
         let mut settings = settings(&address);
         change(&mut settings);
         let stop = CancellationToken::new();
-        let list = watch(settings, service, stop.clone());
+        let list = watch(settings, service, stop.clone()).expect("no TLS");
         let _server = tokio_util::task::AbortOnDropHandle::new(server);
         Self {
             script,
@@ -356,7 +357,7 @@ async fn a_consul_that_is_not_there_yet_is_asked_until_it_is() {
     drop(listener);
     let settings = settings(&address.to_string());
     let stop = CancellationToken::new();
-    let mut list = watch(settings, "global", stop.clone());
+    let mut list = watch(settings, "global", stop.clone()).expect("no TLS");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(list.borrow().is_empty());
     let script = Arc::new(Mutex::new(Script {
@@ -460,7 +461,14 @@ fn the_address_comes_from_the_settings_then_the_environment_then_what_is_usual()
                 .then(|| variable.clone())
                 .flatten()
         })
-        .map(|settings| format!("{}{}", settings.authority, settings.prefix))
+        .map(|settings| {
+            let scheme = if settings.tls.is_some() {
+                "https://"
+            } else {
+                ""
+            };
+            format!("{scheme}{}{}", settings.authority, settings.prefix)
+        })
     };
     assert_eq!(with("", None).as_deref(), Ok("127.0.0.1:8500"));
     assert_eq!(
@@ -471,10 +479,7 @@ fn the_address_comes_from_the_settings_then_the_environment_then_what_is_usual()
         with("[::1]:8500", Some("consul:80")).as_deref(),
         Ok("[::1]:8500")
     );
-    assert_eq!(
-        with("https://c:1", None),
-        Err(AddressError::Scheme("https://c:1".to_owned()))
-    );
+    assert_eq!(with("https://c:1", None).as_deref(), Ok("https://c:1"));
     assert_eq!(
         with("unix:///run/consul", None),
         Err(AddressError::Scheme("unix:///run/consul".to_owned()))
@@ -483,6 +488,62 @@ fn the_address_comes_from_the_settings_then_the_environment_then_what_is_usual()
         with("not an address", None),
         Err(AddressError::Malformed("not an address".to_owned()))
     );
+}
+
+#[test]
+fn tls_is_spoken_where_the_address_the_settings_or_the_environment_say_so() {
+    let with = |address: &str, tls: ClientTls, variables: &'static [&'static str]| {
+        let options = Options {
+            address: address.to_owned(),
+            tls,
+            ..Options::default()
+        };
+        let variable = |name: &str| match name {
+            _ if !variables.contains(&name) => None,
+            "CONSUL_HTTP_SSL" => Some("true".to_owned()),
+            name => Some(format!("of {name}")),
+        };
+        Settings::with_variables(&options, variable).map(|settings| settings.tls)
+    };
+    let own = ClientTls {
+        ca_file: Pem::new("own"),
+        ..ClientTls::default()
+    };
+    assert_eq!(
+        with("c:1", ClientTls::default(), &["CONSUL_CACERT"]),
+        Ok(None)
+    );
+    assert_eq!(
+        with("http://c:1", own.clone(), &[]),
+        Err(AddressError::Plain("http://c:1".to_owned()))
+    );
+    let from_variables = ClientTls {
+        enabled: Some(true),
+        ca_file: Pem::new("of CONSUL_CACERT"),
+        cert_file: Pem::new("of CONSUL_CLIENT_CERT"),
+        key_file: Pem::new("of CONSUL_CLIENT_KEY"),
+        server_name: "of CONSUL_TLS_SERVER_NAME".to_owned(),
+    };
+    let all: &[&str] = &[
+        "CONSUL_HTTP_SSL",
+        "CONSUL_CACERT",
+        "CONSUL_CLIENT_CERT",
+        "CONSUL_CLIENT_KEY",
+        "CONSUL_TLS_SERVER_NAME",
+    ];
+    assert_eq!(
+        with("c:1", ClientTls::default(), all),
+        Ok(Some(from_variables.clone()))
+    );
+    assert_eq!(
+        with("https://c:1", ClientTls::default(), &all[1..]),
+        Ok(Some(from_variables.clone()))
+    );
+    let own_ca = ClientTls {
+        ca_file: Pem::new("own"),
+        ..from_variables
+    };
+    assert_eq!(with("c:1", own, &all[1..]), Ok(Some(own_ca)));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::events::{Failed, Updated, WeightIgnored};
 use super::pace::Pace;
 use crate::discovery::Endpoint;
 use crate::repeats::Repeats;
+use crate::tls::TlsError;
 
 /// The last good list, in order; empty only until there was one.
 pub type Endpoints = Arc<[Endpoint]>;
@@ -20,17 +21,20 @@ pub type Endpoints = Arc<[Endpoint]>;
 ///
 /// Self-metrics, by `service`: `discoverer.destination_number` (instances in the last good answer),
 /// `discoverer.errors` (questions without one), `discoverer.update_duration_ns` (taking an answer over).
+///
+/// # Errors
+/// When the files for TLS cannot be used.
 pub fn watch(
     settings: Settings,
     service: &str,
     stop: CancellationToken,
-) -> watch::Receiver<Endpoints> {
+) -> Result<watch::Receiver<Endpoints>, TlsError> {
     let (sender, receiver) = watch::channel(Endpoints::from([]));
     let watcher = Watcher {
         service: service.to_owned(),
         pace: Pace::new(&settings),
         stale: settings.stale,
-        client: Client::new(settings),
+        client: Client::new(settings)?,
         index: 0,
         doubted: false,
         list: sender,
@@ -38,7 +42,7 @@ pub fn watch(
         odd_weights: Repeats::default(),
     };
     tokio::spawn(async move { stop.run_until_cancelled(watcher.run()).await });
-    receiver
+    Ok(receiver)
 }
 
 struct Watcher {

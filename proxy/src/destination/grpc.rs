@@ -18,9 +18,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tributary_node::tls::{Proof, Stream};
 use tributary_proto::ack::{self, Unacknowledged};
 
 use super::outcome::{Answer, Failure, Outcome, chain};
+use super::{HOP, Tls};
 
 /// The methods of `forwardrpc.Forward`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +46,16 @@ pub(super) struct Connection {
     unary: Uri,
     stream: Uri,
     closed: CancellationToken,
+    proof: Proof,
 }
 
 impl Connection {
     /// Connects to `address`, a host and a port.
-    pub(super) async fn connect(address: &str) -> Result<Self, Failure> {
+    pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Self, Failure> {
         let failed = |detail: String| Failure::new("connect", detail);
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let uri = |method: &str| {
-            format!("http://{address}/forwardrpc.Forward/{method}")
+            format!("{scheme}://{address}/forwardrpc.Forward/{method}")
                 .parse::<Uri>()
                 .map_err(|error| failed(format!("is no address: {error}")))
         };
@@ -61,13 +65,21 @@ impl Connection {
             .map_err(|error| failed(error.to_string()))?;
         // A batch is complete when it is written: nothing is gained by waiting for more.
         let _ = socket.set_nodelay(true);
+        let io = match tls {
+            None => Stream::plain_to(HOP, address, socket),
+            Some(tls) => {
+                let connected = tls.grpc.connect(address, socket).await;
+                connected.map_err(|error| failed(error.to_string()))?
+            }
+        };
+        let mut proof = io.proof();
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             // Only while a request waits: Go's servers end connections that are pinged without need.
             .keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .max_send_buf_size(1 << 20)
-            .handshake(TokioIo::new(socket))
+            .handshake(TokioIo::new(io))
             .await
             .map_err(|error| failed(chain(&error)))?;
         let closed = CancellationToken::new();
@@ -77,7 +89,13 @@ impl Connection {
             let _ = connection.await;
             drop(ended);
         });
+        if tls.is_some() {
+            // Only its first frame says that the server has accepted our certificate.
+            let word = proof.wait().await;
+            word.map_err(|error| failed(error.to_string()))?;
+        }
         Ok(Self {
+            proof,
             sender,
             unary,
             stream,
@@ -120,6 +138,9 @@ impl Connection {
         match sender.try_send_request(request).await {
             Ok(response) => answer(response).await,
             Err(mut error) => {
+                if let Some(words) = self.proof.refusal() {
+                    return Outcome::NotSent(Failure::new("connection", words)).into();
+                }
                 // hyper hands the request back if it never got as far as the socket.
                 let never_sent = error.take_message().is_some();
                 let outcome = Outcome::of_error(error.error());

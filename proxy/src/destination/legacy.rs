@@ -8,35 +8,34 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prost::Message;
+use tributary_node::tls::Dialer;
 use tributary_proto::json::{self, JsonMetric};
 use tributary_proto::metricpb::Metric;
 use tributary_proto::scan;
 
 use super::batch::Load;
 use super::outcome::{Failure, Outcome, chain};
+use super::{HOP, Tls};
 
 /// See the module. Connections are made when a request needs one, and kept.
 #[derive(Debug)]
 pub(super) struct Legacy {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Dialer, Full<Bytes>>,
     uri: Uri,
 }
 
 impl Legacy {
-    /// For an address such as `http://host:port`; connecting may take `within`.
-    pub(super) fn new(address: &str, within: Duration) -> Result<Self, Failure> {
+    /// For an address such as `http://host:port`, or `https://host:port` where there is TLS; connecting may take `within`.
+    pub(super) fn new(address: &str, within: Duration, tls: Option<&Tls>) -> Result<Self, Failure> {
         let uri = format!("{}/import", address.trim_end_matches('/'));
         let uri = uri
             .parse()
             .map_err(|error| Failure::new("connect", format!("is no address: {error}")))?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(within));
+        let dialer = Dialer::new(HOP, tls.map(|tls| tls.legacy.clone())).connect_timeout(within);
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new()).build(dialer),
             uri,
         })
     }

@@ -1,7 +1,8 @@
-//! The way to a destination: gRPC, or legacy HTTP where the address is an `http://` URL.
+//! The way to a destination: gRPC, or legacy HTTP where the address is a URL.
 
 use std::time::Duration;
 
+use super::Tls;
 use super::batch::Load;
 use super::grpc::{Connection, Method};
 use super::legacy::Legacy;
@@ -16,11 +17,19 @@ pub(super) enum Link {
 
 impl Link {
     /// Connects, if that takes no longer than `within`.
-    pub(super) async fn connect(address: &str, within: Duration) -> Result<Self, Failure> {
-        if address.starts_with("http://") {
-            return Legacy::new(address, within).map(Self::Legacy);
+    pub(super) async fn connect(
+        address: &str,
+        within: Duration,
+        tls: Option<&Tls>,
+    ) -> Result<Self, Failure> {
+        if address.starts_with("http://") && tls.is_some() {
+            let detail = "would go without TLS, which forward_tls asks for";
+            return Err(Failure::new("connect", detail));
         }
-        match tokio::time::timeout(within, Connection::connect(address)).await {
+        if address.starts_with("http://") || address.starts_with("https://") {
+            return Legacy::new(address, within, tls).map(Self::Legacy);
+        }
+        match tokio::time::timeout(within, Connection::connect(address, tls)).await {
             Ok(connection) => connection.map(Self::Grpc),
             Err(_) => Err(Failure::new(
                 "connect",

@@ -26,6 +26,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tributary_node::tls::{Alpn, ClientTls, Connector, TlsError};
 use tributary_proto::scan;
 
 use crate::event::{DestinationAvailable, DestinationUnavailable, MetricsLost, MetricsReturned};
@@ -51,7 +52,36 @@ pub struct Settings {
     pub forward_timeout: Duration,
     /// How long a destination may be silent with something under way until senders are no longer made to wait for it.
     pub stall_after: Duration,
+    /// How destinations are spoken to by TLS, if they are.
+    pub tls: Option<Tls>,
 }
+
+/// TLS to destinations. Clones share the certificate.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// To those that take gRPC.
+    grpc: Connector,
+    /// To those that take legacy JSON.
+    legacy: Connector,
+}
+
+impl Tls {
+    /// Reads the files; `None` where the settings ask for no TLS. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the files are not right.
+    pub fn new(settings: &ClientTls) -> Result<Option<Self>, TlsError> {
+        if !settings.is_on() {
+            return Ok(None);
+        }
+        let grpc = Connector::new(settings, HOP, Alpn::Http2)?;
+        let legacy = grpc.speaking(Alpn::Http1);
+        Ok(Some(Self { grpc, legacy }))
+    }
+}
+
+/// What failures of TLS are counted by: the settings' key.
+const HOP: &str = "forward_tls";
 
 /// A destination and its queue; see the module. It is shared by all requests.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 use std::error::Error;
 
 use tonic::Code;
+use tributary_node::tls::HandshakeError;
 use tributary_proto::ack::Unacknowledged;
 
 /// See the module.
@@ -101,7 +102,7 @@ impl Outcome {
     /// What an error of a request says that was handed to a connection.
     pub(super) fn of_error(error: &(dyn Error + 'static)) -> Self {
         let detail = chain(error);
-        if certainly_not_taken(error) {
+        if certainly_not_taken(error) || HandshakeError::is_in(error) {
             Self::NotSent(Failure::new("connection", detail))
         } else {
             Self::Unknown(Failure::new("connection", detail))

@@ -85,7 +85,11 @@ async fn deliver(destination: &Destination, orphans: &UnboundedSender<Batch>) {
 /// Connects. Senders are not made to wait for it if that takes long.
 async fn connect(destination: &Destination) -> Result<Link, Failure> {
     let settings = destination.settings.load_full();
-    let connecting = Link::connect(&destination.address, settings.dial_timeout);
+    let connecting = Link::connect(
+        &destination.address,
+        settings.dial_timeout,
+        settings.tls.as_ref(),
+    );
     tokio::pin!(connecting);
     tokio::select! {
         link = &mut connecting => return link,
