@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
-use tributary_node::tls::ClientTls;
+use tributary_node::tls::{ClientTls, ServerTls};
 use tributary_node::{Chassis, Program, Reload, consul};
 
 use crate::flush::{Aggregate, Role};
@@ -23,6 +23,9 @@ pub struct Config {
     /// `unixgram://@name` for datagrams, `unix:///path` for streams. Default: `udp://127.0.0.1:8126` for an agent, and for an aggregator that
     /// listens nowhere else; none for a global that has a `grpc_address` or an `http_address`.
     pub statsd_listen_addresses: Option<Vec<String>>,
+
+    /// TLS on the TCP addresses among them; with `client_ca_file`, only clients with a certificate come in. UDP and Unix sockets have none.
+    pub statsd_tls: ServerTls,
 
     /// Reader threads for each UDP address, each with a socket of its own (`SO_REUSEPORT`). More than 1 helps once one thread is busy.
     pub num_readers: NonZeroUsize,
@@ -43,8 +46,14 @@ pub struct Config {
     /// legacy JSON. Empty: none.
     pub http_address: String,
 
+    /// TLS on `http_address`. Probes and scrapers then need `https`, and with `client_ca_file` a certificate.
+    pub http_tls: ServerTls,
+
     /// `host:port` where forwarded metrics are imported by gRPC, from agents or proxies. Empty: none.
     pub grpc_address: String,
+
+    /// TLS on `grpc_address`; with `client_ca_file`, only agents or proxies with a certificate come in.
+    pub grpc_tls: ServerTls,
 
     /// The longest message of an import, compressed or not. A longer one is refused.
     pub import_max_size: Size,
@@ -93,6 +102,10 @@ pub struct Config {
 
     /// Registers the aggregator itself in Consul, so that proxies find a global.
     pub consul_register: consul::Register,
+
+    /// TLS to all of `forward_address` and of `handoff_address`, written as `host:port` or `https://host:port`. Their certificates must be for
+    /// that host, or for `server_name`.
+    pub forward_tls: ClientTls,
 
     /// How metrics travel to `forward_address`: `unary` batches, a `stream` for each flush, or legacy `json` (then `forward_address` is the
     /// HTTP address of the receiver).
@@ -218,12 +231,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             statsd_listen_addresses: None,
+            statsd_tls: ServerTls::default(),
             num_readers: NonZeroUsize::MIN,
             reuse_port: false,
             read_buffer_size_bytes: Size::mib(2),
             metric_max_length: Size::bytes(8192),
             http_address: String::new(),
+            http_tls: ServerTls::default(),
             grpc_address: String::new(),
+            grpc_tls: ServerTls::default(),
             import_max_size: Size::mib(64),
             dedup: Dedup::default(),
             forward_address: OneOrMany::default(),
@@ -238,6 +254,7 @@ impl Default for Config {
             consul_address_preference: consul::AddressPreference::default(),
             consul_refresh_interval: Duration::seconds(30),
             consul_register: consul::Register::default(),
+            forward_tls: ClientTls::default(),
             forward_protocol: Protocol::default(),
             forward_timeout: Duration::seconds(10),
             forward_retention: Retention::default(),
@@ -316,6 +333,20 @@ impl Settings for Config {
         check::check(self, problems);
     }
 
+    fn aliases() -> &'static [(&'static str, &'static str)] {
+        &[
+            // Veneur's: PEM text for its TCP listeners,
+            ("tls_certificate", "statsd_tls.cert_file"),
+            ("tls_key", "statsd_tls.key_file"),
+            ("tls_authority_certificate", "statsd_tls.client_ca_file"),
+            // and files for forwarding.
+            ("tls.ca_file", "forward_tls.ca_file"),
+            ("tls.cert_file", "forward_tls.cert_file"),
+            ("tls.key_file", "forward_tls.key_file"),
+            ("tls.server_name", "forward_tls.server_name"),
+        ]
+    }
+
     fn ignored() -> &'static [(&'static str, &'static str)] {
         const SPANS: &str = "there are no trace spans here";
         const GO: &str = "it tunes Go's runtime";
@@ -364,6 +395,7 @@ impl Program for Config {
     fn chassis(&self) -> Chassis {
         Chassis {
             http_address: self.http_address.clone(),
+            http_tls: self.http_tls.clone(),
             http_body_limit: self.import_max_size,
             debug: self.debug,
             log_format: self.log_format,

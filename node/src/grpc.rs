@@ -19,10 +19,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
+use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tonic::transport::Server;
+
+use crate::tls::Incoming;
 
 /// What a peer may send on one stream ahead of the program, in bytes.
 pub const STREAM_WINDOW: u32 = 512 << 10;
@@ -76,7 +79,7 @@ impl Default for GrpcSettings {
     }
 }
 
-/// A server to add services to; give it [`Incoming`](crate::tls::Incoming) connections.
+/// A server to add services to; give it [`Incoming`] connections.
 ///
 /// The limit on a message is the service's own setting: `ForwardServer::max_decoding_message_size`.
 pub fn server(settings: &GrpcSettings) -> Server {
@@ -90,6 +93,11 @@ pub fn server(settings: &GrpcSettings) -> Server {
         Some(age) => server.max_connection_age(age),
         None => server,
     }
+}
+
+/// The connections of a listener, without TLS and without Nagle's delay.
+pub fn incoming(listener: TcpListener) -> Incoming {
+    Incoming::new(listener, None)
 }
 
 /// A gRPC service whose refusal of a message that is too large has the code `ResourceExhausted`.

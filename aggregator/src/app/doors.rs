@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tributary_node::BoxError;
 use tributary_node::grpc::GrpcSettings;
+use tributary_node::tls::{Acceptor, Alpn, Incoming};
 
 use crate::config::Config;
 use crate::import::{self, Intake};
@@ -21,7 +22,9 @@ const IMPORT_GRACE: Duration = Duration::from_secs(2);
 
 /// The import server's address is ours; nothing is taken yet.
 pub(super) struct Bound {
-    grpc: Option<TcpListener>,
+    grpc: Option<Incoming>,
+    grpc_address: Option<SocketAddr>,
+    statsd_tls: Option<Acceptor>,
 }
 
 /// The open doors. `POST /import` is the admin server's, and closes with the intake.
@@ -36,17 +39,26 @@ pub(super) struct Doors {
 impl Doors {
     /// Takes the import server's address.
     pub(super) async fn bind(config: &Config) -> Result<Bound, BoxError> {
-        let grpc = match config.grpc_address.as_str() {
-            "" => None,
+        let tls = Acceptor::new(&config.grpc_tls, "grpc_tls", Alpn::Http2)
+            .map_err(|error| format!("grpc_tls.{error}"))?;
+        let statsd_tls = Acceptor::new(&config.statsd_tls, "statsd_tls", Alpn::None)
+            .map_err(|error| format!("statsd_tls.{error}"))?;
+        let (grpc, grpc_address) = match config.grpc_address.as_str() {
+            "" => (None, None),
             address => {
                 let listener = TcpListener::bind(address).await.map_err(|error| {
                     format!("grpc_address: cannot listen on {address}: {error}")
                 })?;
-                tracing::info!(address = %listener.local_addr()?, "gRPC import listens");
-                Some(listener)
+                let address = listener.local_addr()?;
+                tracing::info!(%address, tls = tls.is_some(), "gRPC import listens");
+                (Some(Incoming::new(listener, tls)), Some(address))
             }
         };
-        Ok(Bound { grpc })
+        Ok(Bound {
+            grpc,
+            grpc_address,
+            statsd_tls,
+        })
     }
 
     /// What the kernel drops before it is read.
@@ -91,7 +103,7 @@ impl Doors {
 impl Bound {
     /// Where the import server takes metrics.
     pub(super) fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc.as_ref()?.local_addr().ok()
+        self.grpc_address
     }
 
     /// Starts to take metrics.
@@ -111,13 +123,14 @@ impl Bound {
             read_buffer_size_bytes: config.read_buffer_size_bytes.as_usize(),
             reuse_port: config.reuse_port,
             metric_max_length: config.metric_max_length.as_usize(),
+            tls: self.statsd_tls,
         };
         let stop_statsd = CancellationToken::new();
         let statsd = listen::start(&statsd, move || table.writer(), stop_statsd.clone())?;
         let stop_grpc = CancellationToken::new();
         let grpc = self
             .grpc
-            .map(|listener| serve_grpc(listener, config, &intake, &stop_grpc));
+            .map(|incoming| serve_grpc(incoming, config, &intake, &stop_grpc));
         Ok(Doors {
             stop_statsd,
             statsd: Some(statsd),
@@ -135,7 +148,7 @@ fn part_of(deadline: Instant, parts: u32) -> Instant {
 }
 
 fn serve_grpc(
-    listener: TcpListener,
+    incoming: Incoming,
     config: &Config,
     intake: &Arc<Intake>,
     stop: &CancellationToken,
@@ -145,7 +158,7 @@ fn serve_grpc(
         ..GrpcSettings::default()
     };
     let intake = Arc::clone(intake);
-    let serving = import::serve(listener, intake, settings, stop.clone(), IMPORT_GRACE);
+    let serving = import::serve(incoming, intake, settings, stop.clone(), IMPORT_GRACE);
     tokio::spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the import server ended");

@@ -7,12 +7,13 @@ use axum::Router;
 use tokio::time::Instant;
 use tributary_node::BoxError;
 use tributary_node::discovery::Discovery;
+use tributary_node::tls::{Alpn, Connector};
 use tributary_proto::metricpb::Metric;
 
 use super::discovery;
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
-use crate::forward::{ForwardConfig, Forwarder, Retention};
+use crate::forward::{self, ForwardConfig, Forwarder, Retention};
 use crate::ledger::{Entry, Ledger};
 use crate::point::Batch;
 use crate::sink::Sinks;
@@ -27,6 +28,8 @@ pub(super) struct Flusher {
     forwarder: Option<Arc<Forwarder>>,
     /// Names the proxies that a leaving global hands off to, if they are discovered. It follows them from the start: Consul may be away then.
     pub(super) handoff: Option<Box<dyn Discovery>>,
+    /// For forwarding and for handing off.
+    pub(super) tls: Option<Connector>,
     pub(super) ledger: Ledger,
     settings: FlushSettings,
     hostname: Arc<str>,
@@ -36,10 +39,17 @@ pub(super) struct Flusher {
 impl Flusher {
     pub(super) fn start(config: &Config, table: Arc<Table>) -> Result<Self, BoxError> {
         let sinks = Sinks::start(&config.metric_sinks, &config.metric_sink_routing)?;
+        let settings = &config.forward_tls;
+        let tls = settings
+            .is_on()
+            .then(|| Connector::new(settings, forward::HOP, Alpn::Http2))
+            .transpose()
+            .map_err(|error| format!("forward_tls.{error}"))?;
+        let settings = forward_config(config, &tls);
         let forwarder = match (config.role(), discovery::forward(config)?) {
             (Role::Global, _) => None,
-            (Role::Local, None) => Some(Forwarder::start(forward_config(config))?),
-            (Role::Local, Some(found)) => Some(Forwarder::discover(forward_config(config), found)?),
+            (Role::Local, None) => Some(Forwarder::start(settings)?),
+            (Role::Local, Some(found)) => Some(Forwarder::discover(settings, found)?),
         };
         Ok(Self {
             table,
@@ -47,6 +57,7 @@ impl Flusher {
             retired: Vec::new(),
             forwarder: forwarder.map(Arc::new),
             handoff: discovery::handoff(config)?,
+            tls,
             ledger: Ledger::new(config.role()),
             settings: flush_settings(config)?,
             hostname: hostname(config)?.into(),
@@ -83,7 +94,7 @@ impl Flusher {
         }
         if let Some(forwarder) = &self.forwarder {
             // The addresses were checked with the settings, so this does not fail after the sinks were replaced.
-            forwarder.reconfigure(&forward_config(config))?;
+            forwarder.reconfigure(&forward_config(config, &self.tls))?;
         }
         self.settings = settings;
         self.config = config.clone();
@@ -210,9 +221,10 @@ fn flush_settings(config: &Config) -> Result<FlushSettings, BoxError> {
     })
 }
 
-fn forward_config(config: &Config) -> ForwardConfig {
+fn forward_config(config: &Config, tls: &Option<Connector>) -> ForwardConfig {
     ForwardConfig {
         addresses: config.forward_address.0.clone(),
+        tls: tls.clone(),
         protocol: config.forward_protocol,
         timeout: config.forward_timeout.get(),
         retention: Retention {

@@ -16,6 +16,7 @@
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use tributary_node::tls::Connector;
 
 use super::flusher::Flusher;
 use crate::config::Config;
@@ -50,7 +51,7 @@ impl Flusher {
 pub(super) async fn hand_off(flusher: &mut Flusher, deadline: Instant) {
     let began = Instant::now();
     let until = deadline - (deadline.saturating_duration_since(began) / 4).min(SINKS);
-    let config = forward_config(&flusher.config);
+    let config = forward_config(&flusher.config, &flusher.tls);
     let forwarder = match flusher.handoff.take() {
         None => Forwarder::start(config),
         Some(discovery) => Forwarder::discover(config, discovery),
@@ -77,9 +78,10 @@ pub(super) async fn hand_off(flusher: &mut Flusher, deadline: Instant) {
     .emit();
 }
 
-fn forward_config(config: &Config) -> ForwardConfig {
+fn forward_config(config: &Config, tls: &Option<Connector>) -> ForwardConfig {
     ForwardConfig {
         addresses: config.handoff_address.0.clone(),
+        tls: tls.clone(),
         protocol: Protocol::Unary,
         timeout: config.forward_timeout.get(),
         retention: Retention {

@@ -23,13 +23,17 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     {
         problems.add("grpc_address", error);
     }
+    config.grpc_tls.check("grpc_tls", problems);
+    config.statsd_tls.check("statsd_tls", problems);
+    config.forward_tls.check("forward_tls", problems);
+    let tls = config.forward_tls.is_on();
     for address in &config.forward_address {
-        if let Err(error) = forward::check_address(address) {
+        if let Err(error) = forward::check_address(address, tls) {
             problems.add("forward_address", error);
         }
     }
     for address in &config.handoff_address {
-        if let Err(error) = forward::check_address(address) {
+        if let Err(error) = forward::check_address(address, tls) {
             problems.add("handoff_address", error);
         }
     }

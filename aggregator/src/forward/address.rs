@@ -3,7 +3,7 @@
 use http::Uri;
 use thiserror::Error;
 
-/// A destination's address: `host:port`, or `http://host:port` as Veneur's older agents want it.
+/// A destination's address: `host:port`, or `http://host:port` as Veneur's older agents want it, `https://` with TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     /// As it was configured: what logs and counters show.
@@ -18,9 +18,14 @@ pub enum AddressError {
     /// There is none.
     #[error("no forward address")]
     None,
-    /// TLS is not spoken here.
-    #[error("forward address {0:?}: https is not supported")]
-    Https(String),
+    /// TLS is asked for, and not set up.
+    #[error("forward address {0:?}: needs forward_tls: {{enabled: true}}")]
+    NoTls(String),
+    /// TLS is set up, and not asked for.
+    #[error(
+        "forward address {0:?}: would go without TLS, which forward_tls asks for: write https://"
+    )]
+    NotSecured(String),
     /// Neither `host:port` nor a URL.
     #[error("forward address {address:?}: {reason}")]
     Invalid {
@@ -32,17 +37,22 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// Reads an address. Without a scheme it must name a port.
-    pub(super) fn parse(text: &str) -> Result<Self, AddressError> {
+    /// Reads an address. Without a scheme it must name a port; with one, it must agree with whether there is TLS.
+    pub(super) fn parse(text: &str, tls: bool) -> Result<Self, AddressError> {
         let invalid = |reason: &str| AddressError::Invalid {
             address: text.to_owned(),
             reason: reason.to_owned(),
         };
-        if text.starts_with("https://") {
-            return Err(AddressError::Https(text.to_owned()));
+        let (plain, secured) = (text.strip_prefix("http://"), text.strip_prefix("https://"));
+        if secured.is_some() && !tls {
+            return Err(AddressError::NoTls(text.to_owned()));
         }
-        let bare = text.strip_prefix("http://");
-        let base = format!("http://{}", bare.unwrap_or(text).trim_end_matches('/'));
+        if plain.is_some() && tls {
+            return Err(AddressError::NotSecured(text.to_owned()));
+        }
+        let bare = plain.or(secured);
+        let scheme = if tls { "https" } else { "http" };
+        let base = format!("{scheme}://{}", bare.unwrap_or(text).trim_end_matches('/'));
         let uri: Uri = base
             .parse()
             .map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
@@ -64,7 +74,7 @@ mod tests {
     use super::*;
 
     fn base(text: &str) -> Result<String, String> {
-        Address::parse(text)
+        Address::parse(text, false)
             .map(|address| address.base)
             .map_err(|error| error.to_string())
     }
@@ -84,9 +94,23 @@ mod tests {
             base("proxy").unwrap_err(),
             "forward address \"proxy\": no port"
         );
-        assert!(base("https://proxy:1").unwrap_err().contains("https"));
         assert!(base(":8128").is_err());
         assert!(base("a b:1").is_err());
         assert!(base("").is_err());
+    }
+
+    #[test]
+    fn an_address_and_the_settings_agree_about_tls() {
+        let base = |text| Address::parse(text, true).map(|address| address.base);
+        assert_eq!(base("proxy:1").unwrap(), "https://proxy:1");
+        assert_eq!(base("https://proxy").unwrap(), "https://proxy");
+        assert_eq!(
+            base("http://proxy:1"),
+            Err(AddressError::NotSecured("http://proxy:1".to_owned()))
+        );
+        assert_eq!(
+            Address::parse("https://proxy:1", false),
+            Err(AddressError::NoTls("https://proxy:1".to_owned()))
+        );
     }
 }

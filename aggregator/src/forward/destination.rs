@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Protocol;
 use super::address::{Address, AddressError};
 use super::batch::Batch;
 use super::grpc::GrpcLink;
 use super::json::JsonLink;
 use super::outcome::Failure;
 use super::pause::pause_after;
+use super::{ForwardConfig, Protocol};
 
 /// Batches under way to a destination that has not said that it recognises repeats: what is there when it breaks may be lost.
 const UNPROVEN: usize = 4;
@@ -63,14 +63,14 @@ impl Destination {
     pub(super) fn new(
         place: usize,
         address: &str,
-        protocol: Protocol,
-        timeout: Duration,
+        config: &ForwardConfig,
     ) -> Result<Self, AddressError> {
-        let address = Address::parse(address)?;
-        let link = match protocol {
-            Protocol::Unary => Link::Grpc(GrpcLink::new(&address, timeout, false)?),
-            Protocol::Stream => Link::Grpc(GrpcLink::new(&address, timeout, true)?),
-            Protocol::Json => Link::Json(JsonLink::new(&address, timeout)?),
+        let ForwardConfig { timeout, tls, .. } = config;
+        let address = Address::parse(address, tls.is_some())?;
+        let link = match config.protocol {
+            Protocol::Unary => Link::Grpc(GrpcLink::new(&address, *timeout, tls, false)?),
+            Protocol::Stream => Link::Grpc(GrpcLink::new(&address, *timeout, tls, true)?),
+            Protocol::Json => Link::Json(JsonLink::new(&address, *timeout, tls)?),
         };
         Ok(Self {
             place,
@@ -251,8 +251,11 @@ mod tests {
             .into_iter()
             .enumerate()
             .map(|(place, address)| {
-                let timeout = Duration::from_secs(1);
-                Arc::new(Destination::new(place, address, Protocol::Json, timeout).unwrap())
+                let config = ForwardConfig {
+                    protocol: Protocol::Json,
+                    ..ForwardConfig::default()
+                };
+                Arc::new(Destination::new(place, address, &config).unwrap())
             });
         Pool::new(destinations.collect(), at_once)
     }

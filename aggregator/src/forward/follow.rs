@@ -44,9 +44,10 @@ fn take(
     config: &Mutex<ForwardConfig>,
 ) -> Result<(), BoxError> {
     let wanted = endpoints.into_iter().filter(|endpoint| endpoint.weight > 0);
+    let mut in_force = config.lock();
     let mut addresses = Vec::new();
     for Endpoint { address, .. } in wanted {
-        match Address::parse(&address) {
+        match Address::parse(&address, in_force.tls.is_some()) {
             Ok(_) => addresses.push(address),
             Err(error) => DiscoveryFailed {
                 service,
@@ -58,7 +59,6 @@ fn take(
     if addresses.is_empty() {
         return Err("names nobody to forward to".into());
     }
-    let mut in_force = config.lock();
     if in_force.addresses == addresses {
         return Ok(());
     }

@@ -10,10 +10,12 @@ use tokio::time::{Instant, timeout};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tributary_node::tls::{Connector, Dialer};
 use tributary_proto::ack::{self, Unacknowledged};
 use tributary_proto::raw::forward_client::ForwardClient;
 use tributary_proto::scan;
 
+use super::HOP;
 use super::address::{Address, AddressError};
 use super::batch::Batch;
 use super::event::{AcknowledgementUnreadable, StreamOnly};
@@ -28,6 +30,7 @@ const CONNECT_PART: u32 = 5;
 pub(super) struct GrpcLink {
     name: String,
     endpoint: Endpoint,
+    dialer: Dialer,
     timeout: Duration,
     /// Set for good once the destination answers that it has no unary method.
     stream_only: AtomicBool,
@@ -58,6 +61,7 @@ impl GrpcLink {
     pub(super) fn new(
         address: &Address,
         deadline: Duration,
+        tls: &Option<Connector>,
         stream_only: bool,
     ) -> Result<Self, AddressError> {
         let invalid = |error: tonic::transport::Error| AddressError::Invalid {
@@ -67,12 +71,12 @@ impl GrpcLink {
         // No HTTP/2 pings: a Go server takes more than one in five minutes for abuse. A connection that does not answer in time is left.
         let endpoint = Endpoint::from_shared(address.base.clone())
             .map_err(invalid)?
-            .connect_timeout(deadline / CONNECT_PART)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(Duration::from_secs(30)));
+            .connect_timeout(deadline / CONNECT_PART);
+        let dialer = Dialer::new(HOP, tls.clone()).tcp_keepalive(Duration::from_secs(30));
         Ok(Self {
             name: address.name.clone(),
             endpoint,
+            dialer,
             timeout: deadline,
             stream_only: AtomicBool::new(stream_only),
             recognises: AtomicBool::new(false),
@@ -214,7 +218,7 @@ impl GrpcLink {
         {
             return Err(failure.clone());
         }
-        match self.endpoint.connect().await {
+        match self.open().await {
             Ok(channel) => {
                 connection.number += 1;
                 let line = Line {
@@ -225,12 +229,32 @@ impl GrpcLink {
                 connection.line = Some(line.clone());
                 Ok(line)
             }
-            Err(error) => {
-                let failure = Failure::connect(chain(&error));
+            Err(failure) => {
                 connection.failed = Some((Instant::now(), failure.clone()));
                 Err(failure)
             }
         }
+    }
+
+    /// A new connection. By TLS it stands once the destination has said a first word: until then it may still refuse our certificate, and nobody
+    /// must have sent metrics in vain.
+    async fn open(&self) -> Result<Channel, Failure> {
+        let dialer = self.dialer.with_proof();
+        let channel = self
+            .endpoint
+            .connect_with_connector(dialer.clone())
+            .await
+            .map_err(|error| Failure::connect(chain(&error)))?;
+        if dialer.is_secure()
+            && let Some(mut proof) = dialer.proof()
+        {
+            match timeout(self.timeout / CONNECT_PART, proof.wait()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(Failure::connect(error)),
+                Err(_) => return Err(Failure::connect("the destination says nothing by TLS")),
+            }
+        }
+        Ok(channel)
     }
 
     /// Leaves a connection that failed. Calls under way on it go on until their own end.

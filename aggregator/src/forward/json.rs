@@ -8,14 +8,15 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prost::Message;
 use tokio::time::timeout;
+use tributary_node::tls::{Alpn, Connector, Dialer, HandshakeError};
 use tributary_proto::json::{self, JsonMetric};
 use tributary_proto::metricpb::Metric;
 use tributary_proto::scan;
 
+use super::HOP;
 use super::address::{Address, AddressError};
 use super::batch::Batch;
 use super::outcome::{Failure, Fate, Repeats};
@@ -27,22 +28,25 @@ const ANSWER: usize = 4 << 10;
 #[derive(Debug)]
 pub(super) struct JsonLink {
     uri: Uri,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Dialer, Full<Bytes>>,
     timeout: Duration,
 }
 
 impl JsonLink {
-    pub(super) fn new(address: &Address, deadline: Duration) -> Result<Self, AddressError> {
+    pub(super) fn new(
+        address: &Address,
+        deadline: Duration,
+        tls: &Option<Connector>,
+    ) -> Result<Self, AddressError> {
         let uri = format!("{}/import", address.base).parse().map_err(
             |error: http::uri::InvalidUri| AddressError::Invalid {
                 address: address.name.clone(),
                 reason: error.to_string(),
             },
         )?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(deadline / 5));
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let tls = tls.as_ref().map(|tls| tls.speaking(Alpn::Http1));
+        let dialer = Dialer::new(HOP, tls).connect_timeout(deadline / 5);
+        let client = Client::builder(TokioExecutor::new()).build(dialer);
         Ok(Self {
             uri,
             client,
@@ -79,7 +83,8 @@ impl JsonLink {
             .map_err(Failure::encode)?;
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|error| {
-                if error.is_connect() {
+                // What was written before a handshake failed was read by nobody.
+                if error.is_connect() || HandshakeError::is_in(&error) {
                     Failure::connect(super::outcome::chain(&error))
                 } else {
                     Failure::broken(super::outcome::chain(&error))

@@ -40,6 +40,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tributary_node::discovery::Discovery;
+use tributary_node::tls::Connector;
 use tributary_proto::metricpb::Metric;
 use tributary_proto::scan;
 
@@ -60,6 +61,9 @@ const WAITING_FLUSHES: usize = 4;
 /// Time for counting what is lost at the end.
 const COUNTING: Duration = Duration::from_secs(1);
 
+/// What failures of TLS are counted by: the settings' key.
+pub const HOP: &str = "forward_tls";
+
 /// A stream's part of a flush, in bytes: a usual flush goes as one.
 const STREAM_BYTES: usize = 16 << 20;
 
@@ -77,10 +81,12 @@ pub enum Protocol {
 }
 
 /// Where to forward to, and within what bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ForwardConfig {
-    /// `host:port` or `http://host:port` each. Their load is shared. Not used where they are discovered.
+    /// `host:port` or `http://host:port` each, `https://host:port` with TLS. Their load is shared. Not used where they are discovered.
     pub addresses: Vec<String>,
+    /// With it, all of them are spoken to by TLS.
+    pub tls: Option<Connector>,
     /// How metrics travel.
     pub protocol: Protocol,
     /// An attempt that has no answer by then has failed. Connecting gets a fifth of it.
@@ -98,6 +104,7 @@ impl Default for ForwardConfig {
     fn default() -> Self {
         Self {
             addresses: Vec::new(),
+            tls: None,
             protocol: Protocol::default(),
             timeout: Duration::from_secs(10),
             batch: BatchLimits {
@@ -113,9 +120,9 @@ impl Default for ForwardConfig {
     }
 }
 
-/// Whether metrics could be forwarded to `address`: `host:port` or `http://host:port`. Connects nowhere.
-pub fn check_address(address: &str) -> Result<(), AddressError> {
-    address::Address::parse(address).map(drop)
+/// Whether metrics could be forwarded to `address`, with or without TLS: `host:port`, `http://host:port` or `https://host:port`. Connects nowhere.
+pub fn check_address(address: &str, tls: bool) -> Result<(), AddressError> {
+    address::Address::parse(address, tls).map(drop)
 }
 
 /// Takes flushes and delivers them in the background. Dropping it stops that: what is left is counted as lost; see [`Forwarder::drain`].
@@ -312,7 +319,8 @@ impl Drop for Forwarder {
     }
 }
 
-/// Goes over from what is `in_force` to `config`. Destinations that are in both keep their connections and what is known of them.
+/// Goes over from what is `in_force` to `config`. Destinations that are in both keep their connections and what is known of them; TLS, which follows
+/// its files by itself, never changes.
 fn change(
     shared: &Shared,
     in_force: &mut ForwardConfig,
@@ -334,7 +342,7 @@ fn settings(config: &ForwardConfig, before: Option<&Pool>) -> Result<Settings, A
             if let Some(known) = before.and_then(|before| before.named(address)) {
                 return Ok(known);
             }
-            Destination::new(place, address, config.protocol, config.timeout).map(Arc::new)
+            Destination::new(place, address, config).map(Arc::new)
         })
         .collect::<Result<_, _>>()?;
     let limits = match config.protocol {

@@ -3,15 +3,17 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tonic::codegen::Service;
 
-use super::{Connector, Stream};
+use super::{Connector, Proof, Stream};
 
 /// Connects to `https://` by TLS, and to `http://` without. Clones share everything.
 #[derive(Debug, Clone)]
@@ -19,6 +21,7 @@ pub struct Dialer {
     hop: &'static str,
     http: HttpConnector,
     tls: Option<Connector>,
+    proof: Option<Arc<Mutex<Option<Proof>>>>,
 }
 
 /// Why there is no connection.
@@ -41,7 +44,12 @@ impl Dialer {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
-        Self { hop, http, tls }
+        Self {
+            hop,
+            http,
+            tls,
+            proof: None,
+        }
     }
 
     /// How long TCP's handshake may take with each of a host's addresses; without it, as long as the system likes.
@@ -54,6 +62,24 @@ impl Dialer {
     pub fn tcp_keepalive(mut self, after: Duration) -> Self {
         self.http.set_keepalive(Some(after));
         self
+    }
+
+    /// Whether it can connect by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The same, keeping the proof of the last connection made for whoever does not get to see the stream.
+    pub fn with_proof(&self) -> Self {
+        Self {
+            proof: Some(Arc::default()),
+            ..self.clone()
+        }
+    }
+
+    /// Takes the proof of the last connection, if [`Dialer::with_proof`] asked for it.
+    pub fn proof(&self) -> Option<Proof> {
+        self.proof.as_ref()?.lock().take()
     }
 }
 
@@ -69,7 +95,7 @@ impl Service<Uri> for Dialer {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let encrypted = uri.scheme_str() == Some("https");
         let address = uri.authority().map(ToString::to_string).unwrap_or_default();
-        let (hop, tls) = (self.hop, self.tls.clone());
+        let (hop, tls, kept) = (self.hop, self.tls.clone(), self.proof.clone());
         let connecting = self.http.call(uri.clone());
         Box::pin(async move {
             let tls = match (encrypted, tls) {
@@ -82,6 +108,9 @@ impl Service<Uri> for Dialer {
                 Some(tls) => tls.connect(&address, socket).await?,
                 None => Stream::plain_to(hop, &address, socket),
             };
+            if let Some(kept) = kept {
+                *kept.lock() = Some(stream.proof());
+            }
             Ok(TokioIo::new(stream))
         })
     }

@@ -10,6 +10,10 @@ use super::outcome::{Answer, Failure, Outcome};
 
 /// See the module.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one for each destination, and none is moved about"
+)]
 pub(super) enum Link {
     Grpc(Connection),
     Legacy(Legacy),

@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tributary_node::tls::Acceptor;
 
 pub use address::{AddressError, Family, Inet, ListenAddress, UnixName};
 pub use drops::KernelDrops;
@@ -33,12 +34,12 @@ use self::datagram::DatagramReader;
 use self::drops::DropWatch;
 use self::events::{Complaints, Protocol};
 use self::reader::LineReader;
-use self::stream::{Accept, Bounds, StreamListener};
+use self::stream::{Accept, Bounds, Secured, StreamListener};
 use self::unix_path::SocketFile;
 use super::Intake;
 
 /// Where and how to listen for DogStatsD.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StatsdConfig {
     /// The addresses; none is fine.
     pub listen: Vec<ListenAddress>,
@@ -53,6 +54,8 @@ pub struct StatsdConfig {
     /// Datagrams longer than this many bytes are dropped whole and counted. At least 1; default 4096. DogStatsD clients on Unix sockets send
     /// up to 8192. Streams have a bound of their own: 64 KiB a line or packet.
     pub metric_max_length: usize,
+    /// With it, TLS is spoken on every TCP address.
+    pub tls: Option<Acceptor>,
 }
 
 impl Default for StatsdConfig {
@@ -63,6 +66,7 @@ impl Default for StatsdConfig {
             read_buffer_size_bytes: 2 * 1024 * 1024,
             reuse_port: false,
             metric_max_length: 4096,
+            tls: None,
         }
     }
 }
@@ -153,6 +157,7 @@ where
         intakes,
         longest: config.metric_max_length,
         shared: config.reuse_port,
+        tls: config.tls.clone(),
         stop: stop.clone(),
         watches: Vec::new(),
         listeners: Listeners {
@@ -181,6 +186,7 @@ struct Starter<F> {
     intakes: F,
     longest: usize,
     shared: bool,
+    tls: Option<Acceptor>,
     stop: CancellationToken,
     watches: Vec<Arc<DropWatch>>,
     bad_lines: Arc<Complaints>,
@@ -213,7 +219,10 @@ where
             }
             Sockets::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                self.start_listener(listener, None);
+                match self.tls.clone() {
+                    None => self.start_listener(listener, None),
+                    Some(acceptor) => self.start_listener(Secured { listener, acceptor }, None),
+                }
             }
             Sockets::Unix(listener) => {
                 let listener = tokio::net::UnixListener::from_std(listener)?;

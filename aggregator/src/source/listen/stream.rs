@@ -3,7 +3,7 @@
 //! A bad line costs its connection nothing: other lines of the same peer are as good as before. Connections are bounded in number and in how
 //! long they may stay silent.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tributary_node::tls::{self, Acceptor};
 
 use super::events::{
     Complaints, ConnectionClosed, ConnectionNotTaken, ConnectionOpened, Loss, Protocol,
@@ -50,15 +51,32 @@ const BREATH: Duration = Duration::from_millis(100);
 
 /// A listening socket.
 pub(super) trait Accept: Send + Sync + 'static {
+    /// What is accepted.
+    type Socket: Send + 'static;
+    /// What is read.
     type Stream: AsyncRead + Unpin + Send + 'static;
 
     const PROTOCOL: Protocol;
     const FRAMING: Framing;
 
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Socket>> + Send;
+
+    /// Makes a stream of what was accepted, if the peer may send; what keeps it from that has been told by then. Takes its time: each connection
+    /// is given a task of its own for it.
+    fn open(
+        &self,
+        socket: Self::Socket,
+    ) -> impl Future<Output = Option<Self::Stream>> + Send + use<Self>;
+}
+
+/// TCP with TLS.
+pub(super) struct Secured {
+    pub(super) listener: TcpListener,
+    pub(super) acceptor: Acceptor,
 }
 
 impl Accept for TcpListener {
+    type Socket = TcpStream;
     type Stream = TcpStream;
 
     const PROTOCOL: Protocol = Protocol::Tcp;
@@ -67,9 +85,31 @@ impl Accept for TcpListener {
     async fn accept(&self) -> io::Result<TcpStream> {
         Ok(TcpListener::accept(self).await?.0)
     }
+
+    fn open(&self, socket: TcpStream) -> impl Future<Output = Option<TcpStream>> + use<> {
+        ready(Some(socket))
+    }
+}
+
+impl Accept for Secured {
+    type Socket = TcpStream;
+    type Stream = tls::Stream;
+
+    const PROTOCOL: Protocol = Protocol::Tcp;
+    const FRAMING: Framing = Framing::Lines;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Ok(self.listener.accept().await?.0)
+    }
+
+    fn open(&self, socket: TcpStream) -> impl Future<Output = Option<tls::Stream>> + use<> {
+        let acceptor = self.acceptor.clone();
+        async move { acceptor.accept(socket).await.ok() }
+    }
 }
 
 impl Accept for UnixListener {
+    type Socket = UnixStream;
     type Stream = UnixStream;
 
     const PROTOCOL: Protocol = Protocol::Unix;
@@ -77,6 +117,10 @@ impl Accept for UnixListener {
 
     async fn accept(&self) -> io::Result<UnixStream> {
         Ok(UnixListener::accept(self).await?.0)
+    }
+
+    fn open(&self, socket: UnixStream) -> impl Future<Output = Option<UnixStream>> + use<> {
+        ready(Some(socket))
     }
 }
 
@@ -105,7 +149,7 @@ where
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok(stream) => self.take(stream, &mut connections, &stop),
+                    Ok(socket) => self.take(socket, &mut connections, &stop),
                     Err(error) => {
                         self.not_taken("accept_failed", &error);
                         sleep(BREATH).await;
@@ -115,8 +159,8 @@ where
         }
         // Peers that the system has connected and we have not seen yet.
         let end = Instant::now() + LONGEST_DRAIN;
-        while let Ok(Ok(stream)) = timeout(QUIET, self.listener.accept()).await {
-            self.take(stream, &mut connections, &stop);
+        while let Ok(Ok(socket)) = timeout(QUIET, self.listener.accept()).await {
+            self.take(socket, &mut connections, &stop);
             if Instant::now() >= end {
                 break;
             }
@@ -125,20 +169,27 @@ where
         while connections.join_next().await.is_some() {}
     }
 
-    fn take(&self, stream: L::Stream, connections: &mut JoinSet<()>, stop: &CancellationToken) {
+    fn take(&self, socket: L::Socket, connections: &mut JoinSet<()>, stop: &CancellationToken) {
         if connections.len() >= self.bounds.connections {
             let detail = format_args!("{} are open", self.bounds.connections);
             self.not_taken("too_many_connections", &detail);
             return;
         }
-        ConnectionOpened(L::PROTOCOL).emit();
+        let opening = self.listener.open(socket);
         let lines = LineReader::new((self.intakes)(), L::PROTOCOL, Arc::clone(&self.bad_lines));
-        let connection = Connection {
-            stream,
-            buffer: StreamBuffer::new(L::FRAMING),
-            lines,
-        };
-        connections.spawn(connection.serve(self.bounds.idle, stop.clone()));
+        let (idle, stop) = (self.bounds.idle, stop.clone());
+        connections.spawn(async move {
+            let Some(Some(stream)) = finish_in_time(opening, &stop).await else {
+                return;
+            };
+            ConnectionOpened(L::PROTOCOL).emit();
+            let connection = Connection {
+                stream,
+                buffer: StreamBuffer::new(L::FRAMING),
+                lines,
+            };
+            connection.serve(idle, stop).await;
+        });
     }
 
     fn not_taken(&self, reason: &'static str, detail: &dyn std::fmt::Display) {
@@ -148,6 +199,19 @@ where
             detail,
         }
         .emit(&self.bad_connections);
+    }
+}
+
+/// Lets it finish, but not for long once we stop.
+async fn finish_in_time<T>(what: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+    let overdue = async {
+        stop.cancelled().await;
+        sleep(LONGEST_DRAIN).await;
+    };
+    tokio::select! {
+        biased;
+        done = what => Some(done),
+        () = overdue => None,
     }
 }
 
