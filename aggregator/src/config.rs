@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
 use tributary_node::tls::{ClientTls, ServerTls};
-use tributary_node::{Chassis, Program, Reload, discovery};
+use tributary_node::{Chassis, Program, Reload, consul, discovery};
 
 use crate::flush::{Aggregate, Role};
 use crate::forward::Protocol;
 use crate::sink::{RoutingRule, SinkConfig};
 
-/// Everything that can be set. An aggregator with a `forward_address` is an agent, one without is a global.
+/// Everything that can be set. An aggregator with a `forward_address`, or a service in Consul to forward to, is an agent, one without is a global.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -65,8 +65,48 @@ pub struct Config {
     /// global counters, and the sketches of histograms, timers and sets, go there instead of to the sinks. Empty: a global.
     pub forward_address: OneOrMany<String>,
 
-    /// Where the proxies to forward to are found, instead of naming them in `forward_address`: DNS, a file that is watched, or Kubernetes.
+    /// Where the proxies to forward to are found, instead of naming them in `forward_address`: DNS, a file that is watched, or Kubernetes. It makes
+    /// the aggregator an agent, too; there must be no `consul_forward_service_name` beside it.
     pub forward_discovery: discovery::Settings,
+
+    /// The service in Consul whose healthy instances are the proxies to forward to, such as `veneur-proxy`. It makes the aggregator an agent, too;
+    /// `forward_address` does nothing beside it. While none is known, metrics wait within `forward_retention`; one that is gone gets no more.
+    pub consul_forward_service_name: String,
+
+    /// Consul's HTTP API, `host:port` or an `http://` or `https://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
+    pub consul_address: String,
+
+    /// TLS to Consul, for an `https://` address, or one without a scheme. Without an `https://` address, it is spoken as soon as one of these keys is
+    /// set, or `CONSUL_HTTP_SSL` is `true`; what is empty here, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` and
+    /// `CONSUL_TLS_SERVER_NAME` may say.
+    pub consul_tls: ClientTls,
+
+    /// Consul's ACL token. It must allow `service:read` for the service and `node:read` for its nodes, and `service:write` to register. Empty: what
+    /// `consul_token_file`, `CONSUL_HTTP_TOKEN` or the file named by `CONSUL_HTTP_TOKEN_FILE` says, or none.
+    pub consul_token: Secret,
+
+    /// A file with the token, in place of `consul_token`. It is read for each request to Consul, so that a new token counts at once.
+    pub consul_token_file: String,
+
+    /// The datacenter whose instances are asked for. Empty: the one of Consul's agent.
+    pub consul_datacenter: String,
+
+    /// Only instances with this tag count; of several tags, those that have them all.
+    pub consul_tag: OneOrMany<String>,
+
+    /// Lets any of Consul's servers answer, not its leader alone: it spares the leader, and works while there is none. What a server says that
+    /// has not heard from a leader for 10 seconds changes nothing; then the leader is asked.
+    pub consul_stale: bool,
+
+    /// Which address of an instance is used: the `service`'s, or where it registered none the node's; or always the `node`'s.
+    pub consul_address_preference: consul::AddressPreference,
+
+    /// Consul is asked at least this often. A change is normally seen at once, since the agent waits for one.
+    pub consul_refresh_interval: Duration,
+
+    /// Registers the aggregator itself in Consul, so that proxies find a global.
+    pub consul_register: consul::Register,
+
     /// TLS to all of `forward_address` and of `handoff_address`, written as `host:port` or `https://host:port`. Their certificates must be for
     /// that host, or for `server_name`.
     pub forward_tls: ClientTls,
@@ -125,6 +165,9 @@ pub struct Config {
     /// Where a leaving global forwards what it has of the open interval, so that the new owner of each key merges it: one proxy's `host:port`, or
     /// a list. What nobody took by the end of `shutdown_timeout` goes to the sinks. Empty: all of it does. An agent takes no notice of it.
     pub handoff_address: OneOrMany<String>,
+
+    /// The service in Consul whose healthy instances are the proxies to hand off to, in place of `handoff_address`.
+    pub consul_handoff_service_name: String,
 
     /// How long a stopping aggregator may take to flush, to forward or hand off, and to let its sinks write. At its end the process ends,
     /// whatever it is doing.
@@ -205,6 +248,17 @@ impl Default for Config {
             dedup: Dedup::default(),
             forward_address: OneOrMany::default(),
             forward_discovery: discovery::Settings::default(),
+            consul_forward_service_name: String::new(),
+            consul_address: String::new(),
+            consul_tls: ClientTls::default(),
+            consul_token: Secret::default(),
+            consul_token_file: String::new(),
+            consul_datacenter: String::new(),
+            consul_tag: OneOrMany::default(),
+            consul_stale: false,
+            consul_address_preference: consul::AddressPreference::default(),
+            consul_refresh_interval: Duration::seconds(30),
+            consul_register: consul::Register::default(),
             forward_tls: ClientTls::default(),
             forward_protocol: Protocol::default(),
             forward_timeout: Duration::seconds(10),
@@ -221,6 +275,7 @@ impl Default for Config {
             metric_sinks: vec![SinkConfig::new("debug")],
             metric_sink_routing: Vec::new(),
             handoff_address: OneOrMany::default(),
+            consul_handoff_service_name: String::new(),
             shutdown_timeout: Duration::seconds(30),
             debug: false,
             log_format: LogFormat::default(),
@@ -238,11 +293,38 @@ const DEFAULT_STATSD: &str = "udp://127.0.0.1:8126";
 impl Config {
     /// What this aggregator is.
     pub fn role(&self) -> Role {
-        if self.forward_address.is_empty() {
+        if self.forward_address.is_empty() && !self.discovers_proxies() {
             Role::Global
         } else {
             Role::Local
         }
+    }
+
+    /// Whether those to forward to are found, and not named.
+    pub fn discovers_proxies(&self) -> bool {
+        self.forward_discovery.is_given() || !self.consul_forward_service_name.is_empty()
+    }
+
+    /// How Consul is asked.
+    pub fn consul(&self) -> consul::Options {
+        consul::Options {
+            address: self.consul_address.clone(),
+            token: self.consul_token.clone(),
+            token_file: self.consul_token_file.clone(),
+            datacenter: self.consul_datacenter.clone(),
+            tags: self.consul_tag.0.clone(),
+            stale: self.consul_stale,
+            prefer: self.consul_address_preference,
+            refresh_interval: self.consul_refresh_interval.get(),
+            tls: self.consul_tls.clone(),
+        }
+    }
+
+    /// Whether Consul is used for anything.
+    fn uses_consul(&self) -> bool {
+        !self.consul_forward_service_name.is_empty()
+            || !self.consul_handoff_service_name.is_empty()
+            || self.consul_register.is_wanted()
     }
 
     /// Where DogStatsD is taken, with the default filled in.

@@ -1,6 +1,6 @@
 //! The proxy as a running whole: sockets bound, tasks started, and an orderly end.
 //!
-//! Leaving: `/ready` says so, and connections are asked to end in good order, when their requests are answered. Whoever connects again, since it
+//! Leaving: the proxy takes itself out of Consul, `/ready` says so, and connections are asked to end in good order, when their requests are answered. Whoever connects again, since it
 //! has not been told yet to go elsewhere, is served until clients stay away, or for half of `shutdown_timeout`. Then the queues are sent, all
 //! within `shutdown_timeout`. The admin pages stay until the end.
 
@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tributary_node::config::Problems;
+use tributary_node::consul::Registration;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
 use tributary_node::tls::{Acceptor, Alpn, Incoming};
@@ -49,6 +50,7 @@ pub struct Proxy {
     /// Ends discovery; its task gives the destinations back.
     settle: CancellationToken,
     membership: JoinHandle<Membership>,
+    registration: Option<Registration>,
 }
 
 /// How settings get to where they are used.
@@ -193,6 +195,15 @@ impl Proxy {
                 })
             }
         };
+        let listener = config.grpc_listeners().first().copied();
+        let registration = Registration::start(
+            &config.consul(),
+            &config.consul_register,
+            listener.map_or("", |(address, _)| address),
+            grpc_addresses.first().copied(),
+            &node.readiness,
+            node.stop.clone(),
+        )?;
         Ok(Self {
             grpc_addresses,
             http_address,
@@ -206,6 +217,7 @@ impl Proxy {
             closing,
             settle,
             membership,
+            registration,
         })
     }
 
@@ -239,6 +251,7 @@ impl Proxy {
             closing,
             settle,
             membership,
+            registration,
             ..
         } = self;
         loop {
@@ -265,6 +278,9 @@ impl Proxy {
         node.readiness.set_draining();
         let start = Instant::now();
         // Being late is no error: then nothing new is taken.
+        if let Some(registration) = registration {
+            let _ = timeout_at(start + shutdown_timeout / 4, registration.ended()).await;
+        }
         let half = start + shutdown_timeout / 2;
         let _ = timeout_at(half, activity.quiet(QUIET.min(shutdown_timeout / 10))).await;
         closing.cancel();

@@ -48,15 +48,34 @@ pub struct Config {
     pub consul_forward_service_name: String,
     /// What Veneur's proxies 8 to 14 call the service of globals that take gRPC. Where both are given, this is the service.
     pub consul_forward_grpc_service_name: String,
-    /// Consul's HTTP API, `host:port` or an `http://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
+    /// Consul's HTTP API, `host:port` or an `http://` or `https://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
     pub consul_address: String,
-    /// Consul's ACL token. Empty: what `CONSUL_HTTP_TOKEN` says, or none.
+    /// TLS to Consul, for an `https://` address, or one without a scheme. Without an `https://` address, it is spoken as soon as one of these keys is
+    /// set, or `CONSUL_HTTP_SSL` is `true`; what is empty here, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` and
+    /// `CONSUL_TLS_SERVER_NAME` may say.
+    pub consul_tls: ClientTls,
+    /// Consul's ACL token. It must allow `service:read` for the service and `node:read` for its nodes, and `service:write` to register. Empty: what
+    /// `consul_token_file`, `CONSUL_HTTP_TOKEN` or the file named by `CONSUL_HTTP_TOKEN_FILE` says, or none.
     pub consul_token: Secret,
+    /// A file with the token, in place of `consul_token`. It is read for each request to Consul, so that a new token counts at once.
+    pub consul_token_file: String,
+    /// The datacenter whose instances are asked for. Empty: the one of Consul's agent.
+    pub consul_datacenter: String,
+    /// Only instances with this tag count; of several tags, those that have them all.
+    pub consul_tag: OneOrMany<String>,
+    /// Lets any of Consul's servers answer, not its leader alone: it spares the leader, and works while there is none. What a server says that
+    /// has not heard from a leader for 10 seconds changes nothing; then the leader is asked.
+    pub consul_stale: bool,
+    /// Which address of an instance is used: the `service`'s, or where it registered none the node's; or always the `node`'s, which is what
+    /// Veneur's proxies do. For a fleet that has both, with `ring.algorithm: veneur`; every proxy must have the same.
+    pub consul_address_preference: consul::AddressPreference,
     /// Consul is asked at least this often. A change is normally seen at once, since the proxy waits for one.
     pub consul_refresh_interval: Duration,
     /// Another source of the globals: DNS, a file that is watched, or Kubernetes. With it, all addresses above do nothing, and there must be
     /// no service in Consul.
     pub forward_discovery: discovery::Settings,
+    /// Registers the proxy itself in Consul, so that agents find it.
+    pub consul_register: consul::Register,
     /// How keys are placed on the globals.
     pub ring: RingConfig,
     /// Tags that are left out of a metric's key, so that series which differ in them alone go to one global. The metric keeps them. Every
@@ -145,9 +164,16 @@ impl Default for Config {
             consul_forward_service_name: String::new(),
             consul_forward_grpc_service_name: String::new(),
             consul_address: String::new(),
+            consul_tls: ClientTls::default(),
             consul_token: Secret::default(),
+            consul_token_file: String::new(),
+            consul_datacenter: String::new(),
+            consul_tag: OneOrMany::default(),
+            consul_stale: false,
+            consul_address_preference: consul::AddressPreference::default(),
             consul_refresh_interval: Duration::seconds(30),
             forward_discovery: discovery::Settings::default(),
+            consul_register: consul::Register::default(),
             ring: RingConfig::default(),
             ignore_tags: Vec::new(),
             interval: Duration::seconds(10),
@@ -234,15 +260,18 @@ impl Config {
     }
 
     /// How Consul is asked.
-    ///
-    /// # Errors
-    /// When its address makes no sense.
-    pub fn consul(&self) -> Result<consul::Settings, consul::AddressError> {
-        consul::Settings::new(
-            &self.consul_address,
-            &self.consul_token,
-            self.consul_refresh_interval.get(),
-        )
+    pub fn consul(&self) -> consul::Options {
+        consul::Options {
+            address: self.consul_address.clone(),
+            token: self.consul_token.clone(),
+            token_file: self.consul_token_file.clone(),
+            datacenter: self.consul_datacenter.clone(),
+            tags: self.consul_tag.0.clone(),
+            stale: self.consul_stale,
+            prefer: self.consul_address_preference,
+            refresh_interval: self.consul_refresh_interval.get(),
+            tls: self.consul_tls.clone(),
+        }
     }
 
     /// The globals' configured addresses, in order.
@@ -274,10 +303,8 @@ impl Settings for Config {
             }
         }
         self.forward_tls.check("forward_tls", problems);
-        if !self.consul_service().is_empty()
-            && let Err(error) = self.consul()
-        {
-            problems.add("consul_address", error);
+        if !self.consul_service().is_empty() || self.consul_register.is_wanted() {
+            self.consul().check(problems);
         }
         self.forward_discovery.check("forward_discovery", problems);
         if self.forward_discovery.is_given() && !self.consul_service().is_empty() {
@@ -286,6 +313,9 @@ impl Settings for Config {
                 "excludes consul_forward_service_name: give one or the other",
             );
         }
+        let listener = self.grpc_listeners().first().copied();
+        let listens = listener.map_or("", |(address, _)| address);
+        self.consul_register.check(listens, problems);
         for (key, given) in self.addresses() {
             if let Err(error) = address::check(given, self.forward_tls.is_on()) {
                 problems.add(key, error);
@@ -293,7 +323,6 @@ impl Settings for Config {
         }
         IgnoredTags::compile(&self.ignore_tags, problems);
         for (key, duration) in [
-            ("consul_refresh_interval", self.consul_refresh_interval),
             ("interval", self.interval),
             ("ack_timeout", self.ack_timeout),
             ("stall_after", self.stall_after),

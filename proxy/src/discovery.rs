@@ -1,6 +1,7 @@
 //! Which discovery names the destinations. What the proxy makes of it is [`crate::membership`]'s business.
 
 use tributary_node::BoxError;
+use tributary_node::consul::Settings;
 use tributary_node::discovery::{Consul, Discovery, Endpoint, Fixed};
 
 use crate::config::Config;
@@ -8,7 +9,7 @@ use crate::config::Config;
 /// The discovery that the settings name: Consul, another source, or the configured addresses.
 ///
 /// # Errors
-/// When Consul's address makes no sense, or the other source cannot be looked at.
+/// When Consul's address makes no sense, the files for TLS cannot be used, or the other source cannot be looked at.
 pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
     if config.is_static() {
         let endpoints = config.static_addresses().into_iter().map(Endpoint::new);
@@ -25,8 +26,6 @@ pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
     if config.forward_discovery.is_given() {
         return config.forward_discovery.build();
     }
-    Ok(Box::new(Consul::new(
-        config.consul()?,
-        config.consul_service(),
-    )))
+    let settings = Settings::new(&config.consul())?;
+    Ok(Box::new(Consul::new(settings, config.consul_service())?))
 }

@@ -1,5 +1,6 @@
 //! Everything through which metrics come in, and how it closes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ const IMPORT_GRACE: Duration = Duration::from_secs(2);
 /// The import server's address is ours; nothing is taken yet.
 pub(super) struct Bound {
     grpc: Option<Incoming>,
+    grpc_address: Option<SocketAddr>,
     statsd_tls: Option<Acceptor>,
 }
 
@@ -42,18 +44,22 @@ impl Doors {
             .map_err(|error| format!("grpc_tls.{error}"))?;
         let statsd_tls = Acceptor::new(&config.statsd_tls, "statsd_tls", Alpn::None)
             .map_err(|error| format!("statsd_tls.{error}"))?;
-        let grpc = match config.grpc_address.as_str() {
-            "" => None,
+        let (grpc, grpc_address) = match config.grpc_address.as_str() {
+            "" => (None, None),
             address => {
                 let listener = admin::bind(address)
                     .await
                     .map_err(|error| format!("grpc_address: {error}"))?;
                 let address = listener.local_addr()?;
                 tracing::info!(%address, tls = tls.is_some(), "gRPC import listens");
-                Some(Incoming::new(listener, tls))
+                (Some(Incoming::new(listener, tls)), Some(address))
             }
         };
-        Ok(Bound { grpc, statsd_tls })
+        Ok(Bound {
+            grpc,
+            grpc_address,
+            statsd_tls,
+        })
     }
 
     /// What the kernel drops before it is read.
@@ -96,6 +102,11 @@ impl Doors {
 }
 
 impl Bound {
+    /// Where the import server takes metrics.
+    pub(super) fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
+    }
+
     /// Starts to take metrics.
     pub(super) fn open(
         self,

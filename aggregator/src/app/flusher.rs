@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use tokio::time::Instant;
 use tributary_node::BoxError;
+use tributary_node::discovery::Discovery;
 use tributary_node::tls::{Alpn, Connector};
 use tributary_proto::metricpb::Metric;
 
+use super::discovery;
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{self, ForwardConfig, Forwarder, Retention};
@@ -27,6 +29,8 @@ pub(super) struct Flusher {
     forwarder: Option<Arc<Forwarder>>,
     /// Of a global that is aligned to the clock: who is told which interval is open, and the length of one.
     intake: Option<(Arc<Intake>, Duration)>,
+    /// Names the proxies that a leaving global hands off to, if they are discovered. It follows them from the start: Consul may be away then.
+    pub(super) handoff: Option<Box<dyn Discovery>>,
     /// For forwarding and for handing off.
     pub(super) tls: Option<Connector>,
     pub(super) ledger: Ledger,
@@ -44,16 +48,19 @@ impl Flusher {
             .then(|| Connector::new(settings, forward::HOP, Alpn::Http2))
             .transpose()
             .map_err(|error| format!("forward_tls.{error}"))?;
-        let forwarder = match config.forward_address.is_empty() {
-            true => None,
-            false => Some(Arc::new(Forwarder::start(forward_config(config, &tls))?)),
+        let settings = forward_config(config, &tls);
+        let forwarder = match (config.role(), discovery::forward(config)?) {
+            (Role::Global, _) => None,
+            (Role::Local, None) => Some(Forwarder::start(settings)?),
+            (Role::Local, Some(found)) => Some(Forwarder::discover(settings, found)?),
         };
         Ok(Self {
             table,
             sinks: Arc::new(sinks),
             retired: Vec::new(),
-            forwarder,
+            forwarder: forwarder.map(Arc::new),
             intake: None,
+            handoff: discovery::handoff(config)?,
             tls,
             ledger: Ledger::new(config.role()),
             settings: flush_settings(config)?,

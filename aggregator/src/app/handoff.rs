@@ -46,7 +46,8 @@ struct HandedOff {
 impl Flusher {
     /// Whether there is somebody to hand the open interval to.
     pub(super) fn hands_off(&self) -> bool {
-        self.config.role() == Role::Global && !self.config.handoff_address.is_empty()
+        let somebody = self.handoff.is_some() || !self.config.handoff_address.is_empty();
+        self.config.role() == Role::Global && somebody
     }
 }
 
@@ -54,7 +55,12 @@ impl Flusher {
 pub(super) async fn hand_off(flusher: &mut Flusher, deadline: Instant) {
     let began = Instant::now();
     let until = deadline - (deadline.saturating_duration_since(began) / 4).min(SINKS);
-    let forwarder = match Forwarder::start(forward_config(&flusher.config, &flusher.tls)) {
+    let config = forward_config(&flusher.config, &flusher.tls);
+    let forwarder = match flusher.handoff.take() {
+        None => Forwarder::start(config),
+        Some(discovery) => Forwarder::discover(config, discovery),
+    };
+    let forwarder = match forwarder {
         Ok(forwarder) => forwarder,
         Err(error) => {
             tracing::error!(%error, "handoff_address cannot be used: what there is goes to the sinks");

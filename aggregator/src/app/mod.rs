@@ -1,16 +1,19 @@
 //! The running aggregator: what starts, in which order, how its settings change, and how it leaves.
 //!
-//! Leaving goes with the flow: first nothing more is let in, then what came in is flushed, then it is forwarded and written. A global with a
-//! `handoff_address` does not emit the half of an interval that it has: it hands it on to the new owners of its keys (the `handoff` module). All of it
+//! Leaving goes with the flow: first the aggregator takes itself out of Consul and goes on until proxies have let go of it, then nothing more is let in, then what came in is flushed, then it is forwarded and written. A global that
+//! knows of proxies does not emit the half of an interval that it has: it hands it on to the new owners of its keys (the `handoff` module). All of it
 //! takes `shutdown_timeout` at most.
 
+mod discovery;
 mod doors;
 mod flusher;
 mod handoff;
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tributary_node::consul::Registration;
 use tributary_node::{BoxError, Node, inherited};
 
 use crate::clock::Ticks;
@@ -20,6 +23,9 @@ use crate::import::{self, DedupBounds, Intake};
 use crate::table::{Table, TableConfig};
 use doors::Doors;
 use flusher::Flusher;
+
+/// Proxies have let go of a global that has taken itself out of Consul when it was sent nothing for so long.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// Runs an aggregator until the node is told to stop, and whatever it holds has left.
 ///
@@ -38,15 +44,24 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     };
     let intake = Intake::into_table(&table, dedup);
     let doors = Doors::bind(&config).await?;
+    let grpc_address = doors.grpc_address();
     let mut flusher = Flusher::start(&config, table.clone())?;
     let import = import::http::router(intake.clone(), config.import_max_size.as_usize());
     node.serve_admin(import.merge(flusher.ledger_page()))
         .await?;
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
-    let doors = doors.open(&config, table, intake.clone())?;
+    let doors = doors.open(&config, table, Arc::clone(&intake))?;
     flusher.ledger.watch(doors.kernel_drops());
     inherited::warn_of_unused();
     ready.holds();
+    let registration = Registration::start(
+        &config.consul(),
+        &config.consul_register,
+        &config.grpc_address,
+        grpc_address,
+        &node.readiness,
+        node.stop.clone(),
+    )?;
 
     let mut reloads = node.reloads(config.clone());
     let interval = config.interval.get();
@@ -57,10 +72,11 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
             flusher.watch_interval(&intake, ticks.upcoming()).await;
         }
     }
+    let mut let_go = std::pin::pin!(let_go(&node, registration, &intake));
     loop {
         tokio::select! {
             biased;
-            () = node.stop.cancelled() => break,
+            () = &mut let_go => break,
             change = reloads.next() => match flusher.reconfigure(&change.new) {
                 Ok(()) => reloads.applied(change),
                 Err(error) => reloads.refused(&error),
@@ -71,6 +87,25 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     node.readiness.set_draining();
     leave(doors, flusher, node.done_by()).await;
     Ok(())
+}
+
+/// Waits until the node has to leave, and then until nobody sends to it any more because Consul names it, a quarter of its time at most.
+async fn let_go(node: &Node, registration: Option<Registration>, intake: &Intake) {
+    node.stop.cancelled().await;
+    let Some(registration) = registration else {
+        return;
+    };
+    let now = Instant::now();
+    let until = now + node.done_by().saturating_duration_since(now) / 4;
+    let quiet = async {
+        if registration.ended().await {
+            intake.quiet(LET_GO).await;
+        }
+    };
+    if timeout_at(until, quiet).await.is_err() {
+        // Who still sends is turned away, and sends it elsewhere.
+        tracing::debug!("metrics still come after leaving Consul");
+    }
 }
 
 /// Closes the doors, flushes or hands off what came in, and waits for what forwards and writes, all until the deadline.

@@ -35,11 +35,21 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     config
         .forward_discovery
         .check("forward_discovery", problems);
+    if config.forward_discovery.is_given() && !config.consul_forward_service_name.is_empty() {
+        problems.add(
+            "forward_discovery.kind",
+            "excludes consul_forward_service_name: give one or the other",
+        );
+    }
     for address in &config.handoff_address {
         if let Err(error) = forward::check_address(address, tls) {
             problems.add("handoff_address", error);
         }
     }
+    if config.uses_consul() {
+        config.consul().check(problems);
+    }
+    config.consul_register.check(&config.grpc_address, problems);
     for (key, duration) in [
         ("interval", config.interval),
         ("forward_timeout", config.forward_timeout),

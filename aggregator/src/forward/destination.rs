@@ -31,7 +31,7 @@ enum Link {
 /// One address, its connection and its health.
 #[derive(Debug)]
 pub(super) struct Destination {
-    /// Its place in the pool.
+    /// Its place: no other in the same pool has it, and it keeps it in pools to come.
     pub place: usize,
     /// As it was configured.
     pub name: String,
@@ -182,9 +182,9 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(destinations: Vec<Destination>, at_once: usize) -> Self {
+    pub(super) fn new(destinations: Vec<Arc<Destination>>, at_once: usize) -> Self {
         Self {
-            destinations: destinations.into_iter().map(Arc::new).collect(),
+            destinations,
             at_once: at_once.max(1),
             turn: AtomicUsize::new(0),
         }
@@ -208,6 +208,18 @@ impl Pool {
             candidates.min_by_key(|(tried, under_way, _)| (*tried, *under_way))?;
         destination.health.lock().take(wants);
         Some(Arc::clone(destination))
+    }
+
+    /// The destination of that name.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<Destination>> {
+        let mut all = self.destinations.iter();
+        all.find(|own| own.name == name).map(Arc::clone)
+    }
+
+    /// A place that none of these has.
+    pub(super) fn next_place(&self) -> usize {
+        let places = self.destinations.iter().map(|own| own.place + 1);
+        places.max().unwrap_or(0)
     }
 
     /// Whether a destination is one of these.
@@ -243,7 +255,7 @@ mod tests {
                     protocol: Protocol::Json,
                     ..ForwardConfig::default()
                 };
-                Destination::new(place, address, &config).unwrap()
+                Arc::new(Destination::new(place, address, &config).unwrap())
             });
         Pool::new(destinations.collect(), at_once)
     }

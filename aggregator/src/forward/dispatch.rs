@@ -93,7 +93,7 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    fn pool(&self) -> Arc<Pool> {
+    pub(super) fn pool(&self) -> Arc<Pool> {
         Arc::clone(&self.settings.read().pool)
     }
 

@@ -211,3 +211,43 @@ impl StreamOnly<'_> {
         );
     }
 }
+
+/// The discovery names other destinations than before.
+#[derive(Debug)]
+pub(super) struct DestinationsDiscovered<'a> {
+    /// Whose instances they are.
+    pub service: &'a str,
+    /// Those from now on.
+    pub addresses: &'a [String],
+}
+
+impl DestinationsDiscovered<'_> {
+    pub(super) fn emit(&self) {
+        gauge!("forward.destinations").set(self.addresses.len() as f64);
+        info!(
+            service = self.service,
+            destinations = ?self.addresses,
+            "forward destinations changed"
+        );
+    }
+}
+
+/// Nobody was named to forward to, or somebody whose address makes no sense.
+#[derive(Debug)]
+pub(super) struct DiscoveryFailed<'a> {
+    /// Whose instances were asked for.
+    pub service: &'a str,
+    /// What went wrong.
+    pub detail: &'a str,
+}
+
+impl DiscoveryFailed<'_> {
+    pub(super) fn emit(&self) {
+        counter!("discoverer.errors", "service" => self.service.to_owned()).increment(1);
+        warn!(
+            service = self.service,
+            detail = self.detail,
+            "discovery failed, forward destinations stay as they are"
+        );
+    }
+}

@@ -20,6 +20,7 @@ mod batch;
 mod destination;
 mod dispatch;
 mod event;
+mod follow;
 mod grpc;
 mod json;
 mod ledger;
@@ -32,10 +33,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tributary_node::discovery::Discovery;
 use tributary_node::tls::Connector;
 use tributary_proto::metricpb::Metric;
 use tributary_proto::scan;
@@ -79,7 +83,7 @@ pub enum Protocol {
 /// Where to forward to, and within what bounds.
 #[derive(Debug, Clone)]
 pub struct ForwardConfig {
-    /// `host:port` or `http://host:port` each, `https://host:port` with TLS. Their load is shared.
+    /// `host:port` or `http://host:port` each, `https://host:port` with TLS. Their load is shared. Not used where they are discovered.
     pub addresses: Vec<String>,
     /// With it, all of them are spoken to by TLS.
     pub tls: Option<Connector>,
@@ -125,6 +129,10 @@ pub fn check_address(address: &str, tls: bool) -> Result<(), AddressError> {
 #[derive(Debug)]
 pub struct Forwarder {
     shared: Arc<Shared>,
+    /// What is in force.
+    config: Arc<Mutex<ForwardConfig>>,
+    /// Ends the discovery of destinations, if they are discovered.
+    discovering: Option<DropGuard>,
     flushes: mpsc::Sender<Flush>,
     flush: AtomicU64,
     closed: AtomicBool,
@@ -133,23 +141,56 @@ pub struct Forwarder {
 impl Forwarder {
     /// Checks the addresses and starts, within a tokio runtime. Connections are made when there is something to send.
     pub fn start(config: ForwardConfig) -> Result<Self, AddressError> {
-        let shared = Arc::new(Shared::new(settings(&config)?));
+        if config.addresses.is_empty() {
+            return Err(AddressError::None);
+        }
+        Self::begin(config)
+    }
+
+    /// Starts, within a tokio runtime, without a destination: those are whom `discovery` names. What is handed over before waits for the first.
+    pub fn discover(
+        config: ForwardConfig,
+        discovery: Box<dyn Discovery>,
+    ) -> Result<Self, AddressError> {
+        let addresses = Vec::new();
+        let mut forwarder = Self::begin(ForwardConfig {
+            addresses,
+            ..config
+        })?;
+        let stop = CancellationToken::new();
+        let (shared, config) = (Arc::clone(&forwarder.shared), Arc::clone(&forwarder.config));
+        let following = follow::follow(discovery, shared, config);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        forwarder.discovering = Some(stop.drop_guard());
+        Ok(forwarder)
+    }
+
+    fn begin(config: ForwardConfig) -> Result<Self, AddressError> {
+        let shared = Arc::new(Shared::new(settings(&config, None)?));
         let (flushes, waiting) = mpsc::channel(WAITING_FLUSHES);
         tokio::spawn(Arc::clone(&shared).encode(waiting));
         tokio::spawn(Arc::clone(&shared).dispatch());
         Ok(Self {
             shared,
+            config: Arc::new(Mutex::new(config)),
+            discovering: None,
             flushes,
             flush: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
     }
 
-    /// Goes over to other settings. What waits goes to the new destinations, with the same stamps; what is under way ends where it is. On an error
-    /// nothing changes.
+    /// Goes over to other settings. What waits goes to the new destinations, with the same stamps; what is under way ends where it is. Destinations
+    /// that are discovered stay. On an error nothing changes.
     pub fn reconfigure(&self, config: &ForwardConfig) -> Result<(), AddressError> {
-        self.shared.reconfigure(settings(config)?);
-        Ok(())
+        let mut in_force = self.config.lock();
+        let mut config = config.clone();
+        if self.discovering.is_some() {
+            config.addresses.clone_from(&in_force.addresses);
+        } else if config.addresses.is_empty() {
+            return Err(AddressError::None);
+        }
+        change(&self.shared, &mut in_force, config)
     }
 
     /// Hands over the flush of this moment, without waiting.
@@ -278,16 +319,31 @@ impl Drop for Forwarder {
     }
 }
 
-/// Checks the addresses; connects nowhere.
-fn settings(config: &ForwardConfig) -> Result<Settings, AddressError> {
-    if config.addresses.is_empty() {
-        return Err(AddressError::None);
-    }
-    let destinations: Vec<_> = config
-        .addresses
-        .iter()
-        .enumerate()
-        .map(|(place, address)| Destination::new(place, address, config))
+/// Goes over from what is `in_force` to `config`. Destinations that are in both keep their connections and what is known of them; TLS, which follows
+/// its files by itself, never changes.
+fn change(
+    shared: &Shared,
+    in_force: &mut ForwardConfig,
+    config: ForwardConfig,
+) -> Result<(), AddressError> {
+    let alike = in_force.protocol == config.protocol && in_force.timeout == config.timeout;
+    let before = alike.then(|| shared.pool());
+    shared.reconfigure(settings(&config, before.as_deref())?);
+    *in_force = config;
+    Ok(())
+}
+
+/// Checks the addresses; connects nowhere. Destinations of the pool `before` are taken over.
+fn settings(config: &ForwardConfig, before: Option<&Pool>) -> Result<Settings, AddressError> {
+    let first = before.map_or(0, Pool::next_place);
+    let destinations: Vec<_> = (first..)
+        .zip(&config.addresses)
+        .map(|(place, address)| {
+            if let Some(known) = before.and_then(|before| before.named(address)) {
+                return Ok(known);
+            }
+            Destination::new(place, address, config).map(Arc::new)
+        })
         .collect::<Result<_, _>>()?;
     let limits = match config.protocol {
         Protocol::Unary | Protocol::Json => config.batch,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -96,6 +97,9 @@ pub struct Intake {
     closed: CancellationToken,
     /// The tallies that are open.
     open: TaskTracker,
+    start: Instant,
+    /// When metrics came last, in milliseconds after the start.
+    last: AtomicU64,
 }
 
 impl fmt::Debug for Intake {
@@ -117,6 +121,8 @@ impl Intake {
             interval: RwLock::new(None),
             closed: CancellationToken::new(),
             open: TaskTracker::new(),
+            start: Instant::now(),
+            last: AtomicU64::new(0),
         })
     }
 
@@ -158,6 +164,24 @@ impl Intake {
                 }
             }
         }));
+    }
+
+    /// Completes when nothing has come for so long, counted from now on at the earliest.
+    pub async fn quiet(&self, time: Duration) {
+        let from = Instant::now();
+        loop {
+            let last = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed));
+            match time.checked_sub(last.max(from).elapsed()) {
+                None | Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+            }
+        }
+    }
+
+    fn note_arrival(&self) {
+        let now = self.start.elapsed().as_millis();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        self.last.fetch_max(now, Ordering::Relaxed);
     }
 
     /// Takes nothing more in; when it returns, all that was taken is merged.
@@ -234,6 +258,7 @@ impl Tally {
     /// A metric is marked before it is merged, so that of two deliveries at the same time one merges it. One that is refused stays marked:
     /// its repeat would be refused, too, and must not be counted twice.
     pub(super) async fn merge_encoded(&mut self, chunk: &mut Vec<Bytes>) {
+        self.intake.note_arrival();
         let intake = Arc::clone(&self.intake);
         let mut judgements = std::mem::take(&mut self.judgements);
         self.stamps.clear();
@@ -276,6 +301,7 @@ impl Tally {
 
     /// Merges one metric of a way in that has no stamps.
     pub(super) fn merge(&mut self, metric: Metric) {
+        self.intake.note_arrival();
         if let Some(writer) = &mut self.writer {
             let outcome = writer.merge(metric);
             self.count(outcome);

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod counters;
+mod discovered;
 mod forward;
 mod global;
 mod import;

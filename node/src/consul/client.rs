@@ -1,19 +1,21 @@
-//! One question to Consul and its answer.
+//! One request to Consul and its answer.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
-use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
+use http::uri::Scheme;
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::Settings;
-use super::health::endpoints;
+use super::health::{Instances, OddWeight, instances};
+use super::settings::Token;
+use crate::config::Secret;
 use crate::discovery::Endpoint;
+use crate::tls::{Alpn, Connector, Dialer, TlsError};
 
 /// Why there is no list of instances.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +44,31 @@ pub enum ConsulError {
     /// not allow to see it.
     #[error("names no healthy instance, or does not let this token see any")]
     Empty,
+    /// A server answered that has heard nothing of the leader for so long, or (`None`) knows of none: its list may be old.
+    #[error("answered from a server that has lost the leader, so that its list may be old")]
+    Old(Option<Duration>),
+    /// The file that has the token cannot be read.
+    #[error("cannot be asked: the token's file {file}: {error}")]
+    Token {
+        /// Its path.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The service's name or the token cannot be put into a request.
     #[error("cannot be asked: {0}")]
     Request(#[from] http::Error),
+}
+
+/// What is asked about a service's instances.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub service: &'a str,
+    /// 0: it is answered at once; otherwise when something changed since, or `wait` is over.
+    pub index: u64,
+    pub wait: Duration,
+    /// Any server may answer, not the leader alone.
+    pub stale: bool,
 }
 
 /// An answer as it should look.
@@ -52,45 +76,65 @@ pub enum ConsulError {
 pub(super) struct Answer {
     /// None where nobody is healthy, the service is unknown, or the token does not allow to see it.
     pub endpoints: Vec<Endpoint>,
+    /// Instances whose metadata have a weight that is none.
+    pub odd_weights: Vec<OddWeight>,
     /// Where the next question may wait from; 0 when Consul gave none.
     pub index: u64,
     /// When Consul began to answer, as opposed to waiting for a change.
     pub began: Instant,
+    /// How long ago the server that answered heard from the leader; `None` if it knows of none.
+    pub last_contact: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     settings: Settings,
-    http: HttpClient<HttpConnector, Empty<Bytes>>,
+    http: HttpClient<Dialer, Full<Bytes>>,
+}
+
+/// What came back with status 200.
+struct Reply {
+    headers: HeaderMap,
+    body: Bytes,
+    began: Instant,
 }
 
 // Ten thousand instances with much metadata.
 const LONGEST_ANSWER: usize = 32 * 1024 * 1024;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+// Followers hear from the leader several times a second, and elect another one if they do not.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+
+// === impl Answer ===
+
+impl Answer {
+    /// Whether it is from a server that has lost the leader, so that it may be old.
+    pub(super) fn is_old(&self) -> bool {
+        self.last_contact
+            .is_none_or(|silence| silence > LONGEST_SILENCE)
+    }
+}
 
 // === impl Client ===
 
 impl Client {
-    pub(super) fn new(settings: Settings) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIME));
-        connector.set_keepalive(Some(Duration::from_secs(30)));
-        connector.set_nodelay(true);
+    /// Must be called within a tokio runtime.
+    pub(super) fn new(settings: Settings) -> Result<Self, TlsError> {
+        let tls = settings.tls.as_ref();
+        let connector = tls.map(|tls| Connector::new(tls, "consul_tls", Alpn::Http1));
+        let dialer = Dialer::new("consul_tls", connector.transpose()?)
+            .connect_timeout(CONNECT_TIME)
+            .tcp_keepalive(Duration::from_secs(30));
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
-            .build(connector);
-        Self { settings, http }
+            .build(dialer);
+        Ok(Self { settings, http })
     }
 
-    /// The healthy instances of `service`: at once with `index` 0, otherwise when something changed since `index` or
-    /// `wait` is over.
-    pub(super) async fn health(
-        &self,
-        service: &str,
-        index: u64,
-        wait: Duration,
-    ) -> Result<Answer, ConsulError> {
+    /// The healthy instances of a service.
+    pub(super) async fn health(&self, question: Question<'_>) -> Result<Answer, ConsulError> {
+        let Question { index, wait, .. } = question;
         // Consul adds up to a sixteenth to the wait, so that not all that wait ask again at the same moment.
         let allowed = self.settings.patience
             + if index > 0 {
@@ -98,44 +142,106 @@ impl Client {
             } else {
                 Duration::ZERO
             };
-        match tokio::time::timeout(allowed, self.ask(service, index, wait)).await {
-            Ok(answer) => answer,
+        let path = self.health_path(question);
+        let reply = self.send(Method::GET, &path, Bytes::new(), allowed).await?;
+        let Instances {
+            endpoints,
+            odd_weights,
+        } = instances(&reply.body, self.settings.prefer)?;
+        let knows_leader = text_of(&reply.headers, "x-consul-knownleader") != Some("false");
+        let silence = number_in(&reply.headers, "x-consul-lastcontact").unwrap_or(0);
+        Ok(Answer {
+            endpoints,
+            odd_weights,
+            index: number_in(&reply.headers, "x-consul-index").unwrap_or(0),
+            began: reply.began,
+            last_contact: knows_leader.then(|| Duration::from_millis(silence)),
+        })
+    }
+
+    fn health_path(&self, question: Question<'_>) -> String {
+        let Question {
+            service,
+            index,
+            wait,
+            stale,
+        } = question;
+        let mut path = format!("/v1/health/service/{}?passing=1", encoded(service));
+        if !self.settings.datacenter.is_empty() {
+            path.push_str(&format!("&dc={}", encoded(&self.settings.datacenter)));
+        }
+        for tag in &self.settings.tags {
+            path.push_str(&format!("&tag={}", encoded(tag)));
+        }
+        if stale {
+            path.push_str("&stale");
+        }
+        if index > 0 {
+            path.push_str(&format!("&index={index}&wait={}ms", wait.as_millis()));
+        }
+        path
+    }
+
+    /// Tells Consul's agent something, within `allowed`.
+    pub(super) async fn put(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        allowed: Duration,
+    ) -> Result<(), ConsulError> {
+        let body = match body {
+            serde_json::Value::Null => Bytes::new(),
+            body => Bytes::from(body.to_string()),
+        };
+        self.send(Method::PUT, path, body, allowed).await.map(drop)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        allowed: Duration,
+    ) -> Result<Reply, ConsulError> {
+        match tokio::time::timeout(allowed, self.exchange(method, path, body)).await {
+            Ok(reply) => reply,
             Err(_) => Err(ConsulError::Hanging(allowed)),
         }
     }
 
-    async fn ask(&self, service: &str, index: u64, wait: Duration) -> Result<Answer, ConsulError> {
-        let mut path = format!(
-            "{}/v1/health/service/{}?passing=1",
-            self.settings.prefix,
-            encoded(service)
-        );
-        if index > 0 {
-            path.push_str(&format!("&index={index}&wait={}ms", wait.as_millis()));
-        }
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Reply, ConsulError> {
+        let scheme = match self.settings.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        };
         let uri = Uri::builder()
-            .scheme("http")
+            .scheme(scheme)
             .authority(self.settings.authority.clone())
-            .path_and_query(path)
+            .path_and_query(format!("{}{path}", self.settings.prefix))
             .build()?;
-        let mut request = Request::get(uri).header(ACCEPT, "application/json");
-        if !self.settings.token.is_empty() {
-            let mut token =
-                HeaderValue::from_str(self.settings.token.expose()).map_err(http::Error::from)?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(ACCEPT, "application/json");
+        let token = self.token().await?;
+        if !token.is_empty() {
+            let mut token = HeaderValue::from_str(token.expose()).map_err(http::Error::from)?;
             token.set_sensitive(true);
             request = request.header("x-consul-token", token);
         }
         let response = self
             .http
-            .request(request.body(Empty::new())?)
+            .request(request.body(Full::new(body))?)
             .await
             .map_err(|error| unreachable(&error))?;
         let began = Instant::now();
-        let status = response.status().as_u16();
-        let new_index = index_of(&response);
-        let body = Limited::new(response.into_body(), LONGEST_ANSWER)
-            .collect()
-            .await;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await;
         let body = body.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
                 ConsulError::TooLong(LONGEST_ANSWER)
@@ -144,6 +250,7 @@ impl Client {
             }
         })?;
         let body = body.to_bytes();
+        let status = head.status.as_u16();
         if status != 200 {
             let said: String = String::from_utf8_lossy(&body)
                 .trim()
@@ -152,23 +259,33 @@ impl Client {
                 .collect();
             return Err(ConsulError::Status { status, said });
         }
-        let endpoints = endpoints(&body)?;
-        Ok(Answer {
-            endpoints,
-            index: new_index,
+        Ok(Reply {
+            headers: head.headers,
+            body,
             began,
         })
     }
+
+    async fn token(&self) -> Result<Secret, ConsulError> {
+        match &self.settings.token {
+            Token::Given(token) => Ok(token.clone()),
+            Token::File(file) => match tokio::fs::read_to_string(file).await {
+                Ok(text) => Ok(Secret::new(text.trim())),
+                Err(error) => Err(ConsulError::Token {
+                    file: file.display().to_string(),
+                    error,
+                }),
+            },
+        }
+    }
 }
 
-fn index_of(response: &Response<Incoming>) -> u64 {
-    let index = response
-        .headers()
-        .get("x-consul-index")
-        .and_then(|value| value.to_str().ok());
-    index
-        .and_then(|value| value.trim().parse().ok())
-        .unwrap_or(0)
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+fn number_in(headers: &HeaderMap, name: &str) -> Option<u64> {
+    text_of(headers, name)?.parse().ok()
 }
 
 /// The deepest cause says what happened; what stands above it says "client error".
@@ -180,8 +297,8 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> ConsulError {
     ConsulError::Unreachable(deepest.to_string())
 }
 
-/// A service's name as a segment of a path.
-fn encoded(name: &str) -> String {
+/// A name as a segment of a path, or a value in a query.
+pub(super) fn encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

@@ -1,4 +1,4 @@
-//! What happens while a service is watched: the log line and the self-metric together.
+//! What happens while a service is watched or the program is registered: the log line and the self-metric together.
 
 use std::time::Duration;
 
@@ -22,6 +22,44 @@ pub(super) struct Failed<'a> {
     pub(super) kept: usize,
     /// Whether it is told, and how many were not told before.
     pub(super) told: Option<More>,
+}
+
+/// An instance's metadata have a weight that is none: what Consul's own weights say counts.
+pub(super) struct WeightIgnored<'a> {
+    pub(super) service: &'a str,
+    /// The instance's address.
+    pub(super) instance: &'a str,
+    /// What it has for a weight.
+    pub(super) weight: &'a str,
+    /// Whether it is told, and how many were not told before.
+    pub(super) told: Option<More>,
+}
+
+/// Consul's agent has the program's entry.
+pub(super) struct Registered<'a> {
+    pub(super) service: &'a str,
+    pub(super) id: &'a str,
+}
+
+/// Consul's agent had the program's entry and has it no more: it is registered again.
+pub(super) struct RegistrationLost<'a> {
+    pub(super) service: &'a str,
+    /// What the agent said.
+    pub(super) error: &'a ConsulError,
+}
+
+/// Consul could not be told of the program, or how it is.
+pub(super) struct RegistrationFailed<'a> {
+    pub(super) service: &'a str,
+    pub(super) error: &'a ConsulError,
+    /// Whether it is told, and how many were not told before.
+    pub(super) told: Option<More>,
+}
+
+/// The program has taken its entry out.
+pub(super) struct Deregistered<'a> {
+    pub(super) service: &'a str,
+    pub(super) id: &'a str,
 }
 
 // === impl Updated ===
@@ -52,5 +90,70 @@ impl Failed<'_> {
             let (service, kept) = (self.service, self.kept);
             tracing::warn!(service, kept, error = %self.error, "Consul gave no instances, the last ones stay{more}");
         }
+    }
+}
+
+// === impl WeightIgnored ===
+
+impl WeightIgnored<'_> {
+    pub(super) fn emit(&self) {
+        let Self {
+            service,
+            instance,
+            weight,
+            told,
+        } = self;
+        if let Some(more) = told {
+            tracing::warn!(
+                service,
+                instance,
+                weight,
+                "tributary_weight is no number from 0 to 65535 and does nothing{more}"
+            );
+        }
+    }
+}
+
+// === impl Registered ===
+
+impl Registered<'_> {
+    pub(super) fn emit(&self) {
+        let (service, id) = (self.service, self.id);
+        metrics::gauge!("registration.registered", "service" => service.to_owned()).set(1.0);
+        tracing::info!(service, id, "registered in Consul");
+    }
+}
+
+// === impl RegistrationLost ===
+
+impl RegistrationLost<'_> {
+    pub(super) fn emit(&self) {
+        let service = self.service;
+        metrics::gauge!("registration.registered", "service" => service.to_owned()).set(0.0);
+        metrics::counter!("registration.lost_total", "service" => service.to_owned()).increment(1);
+        tracing::warn!(service, error = %self.error, "Consul has forgotten this program, registering again");
+    }
+}
+
+// === impl RegistrationFailed ===
+
+impl RegistrationFailed<'_> {
+    pub(super) fn emit(&self) {
+        metrics::counter!("registration.errors_total", "service" => self.service.to_owned())
+            .increment(1);
+        if let Some(more) = self.told {
+            let service = self.service;
+            tracing::warn!(service, error = %self.error, "Consul could not be told of this program{more}");
+        }
+    }
+}
+
+// === impl Deregistered ===
+
+impl Deregistered<'_> {
+    pub(super) fn emit(&self) {
+        let (service, id) = (self.service, self.id);
+        metrics::gauge!("registration.registered", "service" => service.to_owned()).set(0.0);
+        tracing::info!(service, id, "taken out of Consul");
     }
 }

@@ -12,8 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::settings::Token;
 use super::*;
+use crate::config::Secret;
 use crate::telemetry::Recorder;
+use crate::tls::{ClientTls, Pem};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -22,10 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Says {
     List(u64, &'static [(&'static str, &'static str, u16)]),
     Raw(u16, Option<&'static str>, &'static str),
+    /// Known leader, milliseconds since its last contact, instances.
+    Behind(
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str, u16)],
+    ),
     Hangs,
 }
 
-use Says::{Hangs, List, Raw};
+use Says::{Behind, Hangs, List, Raw};
 
 #[derive(Default)]
 struct Script {
@@ -48,6 +57,19 @@ struct Consul {
     _server: tokio_util::task::AbortOnDropHandle<()>,
 }
 
+fn body(entries: &[(&str, &str, u16)]) -> String {
+    let entries: Vec<serde_json::Value> = entries
+        .iter()
+        .map(|(node, address, port)| {
+            serde_json::json!({"Node": {"Node": "n", "Address": node},
+                "Service": {"ID": "i", "Service": "s", "Address": address, "Port": port, "Tags": [],
+                    "Meta": null, "Weights": {"Passing": 1, "Warning": 1}},
+                "Checks": [{"Status": "passing"}]})
+        })
+        .collect();
+    serde_json::Value::from(entries).to_string()
+}
+
 async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response {
     let next = {
         let mut script = script.lock();
@@ -65,19 +87,16 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
     };
     match next {
         Some(List(index, entries)) => {
-            let entries: Vec<serde_json::Value> = entries
-                .iter()
-                .map(|(node, address, port)| {
-                    serde_json::json!({"Node": {"Node": "n", "Address": node},
-                        "Service": {"ID": "i", "Service": "s", "Address": address, "Port": port, "Tags": []},
-                        "Checks": [{"Status": "passing"}]})
-                })
-                .collect();
-            (
-                [("x-consul-index", index.to_string())],
-                serde_json::Value::from(entries).to_string(),
-            )
-                .into_response()
+            let index = [("x-consul-index", index.to_string())];
+            (index, body(entries)).into_response()
+        }
+        Some(Behind(leader, contact, entries)) => {
+            let headers = [
+                ("x-consul-index", "5"),
+                ("x-consul-knownleader", leader),
+                ("x-consul-lastcontact", contact),
+            ];
+            (headers, body(entries)).into_response()
         }
         Some(Raw(status, index, body)) => {
             let status = StatusCode::from_u16(status).expect("a status");
@@ -86,6 +105,17 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
         }
         Some(Hangs) | None => std::future::pending().await,
     }
+}
+
+fn settings(address: &str) -> Settings {
+    let options = Options {
+        address: address.to_owned(),
+        refresh_interval: Duration::from_secs(30),
+        ..Options::default()
+    };
+    let mut settings = Settings::with_variables(&options, |_| None).expect("an address");
+    settings.least_gap = Duration::from_millis(10);
+    settings
 }
 
 impl Consul {
@@ -111,17 +141,10 @@ impl Consul {
             .with_state(Arc::clone(&script));
         let server =
             tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-        let mut settings = Settings::with_variables(
-            &address,
-            &Secret::default(),
-            Duration::from_secs(30),
-            |_| None,
-        )
-        .expect("an address");
-        settings.least_gap = Duration::from_millis(10);
+        let mut settings = settings(&address);
         change(&mut settings);
         let stop = CancellationToken::new();
-        let list = watch(settings, service, stop.clone());
+        let list = watch(settings, service, stop.clone()).expect("no TLS");
         let _server = tokio_util::task::AbortOnDropHandle::new(server);
         Self {
             script,
@@ -332,17 +355,9 @@ async fn a_consul_that_is_not_there_yet_is_asked_until_it_is() {
         .expect("a port");
     let address = listener.local_addr().expect("bound");
     drop(listener);
-    let token = Secret::default();
-    let mut settings = Settings::with_variables(
-        &address.to_string(),
-        &token,
-        Duration::from_secs(30),
-        |_| None,
-    )
-    .expect("an address");
-    settings.least_gap = Duration::from_millis(10);
+    let settings = settings(&address.to_string());
     let stop = CancellationToken::new();
-    let mut list = watch(settings, "global", stop.clone());
+    let mut list = watch(settings, "global", stop.clone()).expect("no TLS");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(list.borrow().is_empty());
     let script = Arc::new(Mutex::new(Script {
@@ -394,7 +409,7 @@ async fn the_services_address_is_preferred_and_ipv6_stands_in_brackets() {
 #[tokio::test]
 async fn the_token_the_prefix_and_odd_names_are_sent_right() {
     let consul = Consul::with([List(5, A)], "my service/ü", |settings| {
-        settings.token = Secret::new("t0ken");
+        settings.token = Token::Given(Secret::new("t0ken"));
         settings.prefix = "/consul".to_owned();
     })
     .await;
@@ -435,15 +450,25 @@ fn self_metrics_tell_instances_errors_and_durations_by_service() {
 
 #[test]
 fn the_address_comes_from_the_settings_then_the_environment_then_what_is_usual() {
-    let token = Secret::default();
     let with = |address: &str, variable: Option<&str>| {
         let variable = variable.map(str::to_owned);
-        Settings::with_variables(address, &token, Duration::ZERO, |name| {
+        let options = Options {
+            address: address.to_owned(),
+            ..Options::default()
+        };
+        Settings::with_variables(&options, |name| {
             (name == "CONSUL_HTTP_ADDR")
                 .then(|| variable.clone())
                 .flatten()
         })
-        .map(|settings| format!("{}{}", settings.authority, settings.prefix))
+        .map(|settings| {
+            let scheme = if settings.tls.is_some() {
+                "https://"
+            } else {
+                ""
+            };
+            format!("{scheme}{}{}", settings.authority, settings.prefix)
+        })
     };
     assert_eq!(with("", None).as_deref(), Ok("127.0.0.1:8500"));
     assert_eq!(
@@ -454,10 +479,7 @@ fn the_address_comes_from_the_settings_then_the_environment_then_what_is_usual()
         with("[::1]:8500", Some("consul:80")).as_deref(),
         Ok("[::1]:8500")
     );
-    assert_eq!(
-        with("https://c:1", None),
-        Err(AddressError::Scheme("https://c:1".to_owned()))
-    );
+    assert_eq!(with("https://c:1", None).as_deref(), Ok("https://c:1"));
     assert_eq!(
         with("unix:///run/consul", None),
         Err(AddressError::Scheme("unix:///run/consul".to_owned()))
@@ -466,8 +488,170 @@ fn the_address_comes_from_the_settings_then_the_environment_then_what_is_usual()
         with("not an address", None),
         Err(AddressError::Malformed("not an address".to_owned()))
     );
-    let from_variable = Settings::with_variables("", &token, Duration::ZERO, |name| {
-        (name == "CONSUL_HTTP_TOKEN").then(|| "t".to_owned())
-    });
-    assert_eq!(from_variable.expect("usual").token.expose(), "t");
+}
+
+#[test]
+fn tls_is_spoken_where_the_address_the_settings_or_the_environment_say_so() {
+    let with = |address: &str, tls: ClientTls, variables: &'static [&'static str]| {
+        let options = Options {
+            address: address.to_owned(),
+            tls,
+            ..Options::default()
+        };
+        let variable = |name: &str| match name {
+            _ if !variables.contains(&name) => None,
+            "CONSUL_HTTP_SSL" => Some("true".to_owned()),
+            name => Some(format!("of {name}")),
+        };
+        Settings::with_variables(&options, variable).map(|settings| settings.tls)
+    };
+    let own = ClientTls {
+        ca_file: Pem::new("own"),
+        ..ClientTls::default()
+    };
+    assert_eq!(
+        with("c:1", ClientTls::default(), &["CONSUL_CACERT"]),
+        Ok(None)
+    );
+    assert_eq!(
+        with("http://c:1", own.clone(), &[]),
+        Err(AddressError::Plain("http://c:1".to_owned()))
+    );
+    let from_variables = ClientTls {
+        enabled: Some(true),
+        ca_file: Pem::new("of CONSUL_CACERT"),
+        cert_file: Pem::new("of CONSUL_CLIENT_CERT"),
+        key_file: Pem::new("of CONSUL_CLIENT_KEY"),
+        server_name: "of CONSUL_TLS_SERVER_NAME".to_owned(),
+    };
+    let all: &[&str] = &[
+        "CONSUL_HTTP_SSL",
+        "CONSUL_CACERT",
+        "CONSUL_CLIENT_CERT",
+        "CONSUL_CLIENT_KEY",
+        "CONSUL_TLS_SERVER_NAME",
+    ];
+    assert_eq!(
+        with("c:1", ClientTls::default(), all),
+        Ok(Some(from_variables.clone()))
+    );
+    assert_eq!(
+        with("https://c:1", ClientTls::default(), &all[1..]),
+        Ok(Some(from_variables.clone()))
+    );
+    let own_ca = ClientTls {
+        ca_file: Pem::new("own"),
+        ..from_variables
+    };
+    assert_eq!(with("c:1", own, &all[1..]), Ok(Some(own_ca)));
+}
+
+#[test]
+fn the_token_comes_from_the_settings_then_the_environment() {
+    let with = |token: &str, file: &str, variables: &'static [&'static str]| {
+        let options = Options {
+            token: Secret::new(token),
+            token_file: file.to_owned(),
+            ..Options::default()
+        };
+        let settings = Settings::with_variables(&options, |name| {
+            variables.contains(&name).then(|| name.to_owned())
+        });
+        match settings.expect("usual").token {
+            Token::Given(token) => format!("={}", token.expose()),
+            Token::File(file) => file.display().to_string(),
+        }
+    };
+    let both: &[&str] = &["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE"];
+    assert_eq!(with("t", "", both), "=t");
+    assert_eq!(with("", "f", both), "f");
+    assert_eq!(with("", "", both), "=CONSUL_HTTP_TOKEN");
+    assert_eq!(with("", "", &both[1..]), "CONSUL_HTTP_TOKEN_FILE");
+    assert_eq!(with("", "", &[]), "=");
+}
+
+#[tokio::test]
+async fn a_tokens_file_is_read_for_each_question() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("token");
+    let path = file.clone();
+    let consul = Consul::with([List(5, A), List(6, AB)], "global", |settings| {
+        settings.token = Token::File(path);
+        settings.refresh_interval = Duration::from_millis(50);
+    })
+    .await;
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+    tokio::time::sleep_until(deadline).await;
+    assert!(
+        consul.script.lock().asked.is_empty(),
+        "not without its token"
+    );
+    std::fs::write(&file, "first\n").expect("written");
+    consul.asked(1).await;
+    std::fs::write(&file, "second").expect("written");
+    let asked = consul.asked(3).await;
+    let tokens: Vec<_> = asked.iter().map(|asked| asked.token.as_deref()).collect();
+    assert_eq!(tokens.first(), Some(&Some("first")));
+    assert_eq!(tokens.last(), Some(&Some("second")));
+}
+
+#[tokio::test]
+async fn datacenter_tags_and_stale_reads_are_asked_for() {
+    let consul = Consul::with([List(5, A)], "global", |settings| {
+        settings.datacenter = "dc 2".to_owned();
+        settings.tags = vec!["blue&".to_owned(), "v2".to_owned()];
+        settings.stale = true;
+    })
+    .await;
+    let asked = consul.asked(2).await;
+    let queries: Vec<_> = asked.iter().map(|asked| asked.query.as_str()).collect();
+    let every = "passing=1&dc=dc%202&tag=blue%26&tag=v2&stale";
+    assert_eq!(queries[0], every);
+    assert!(
+        queries[1].starts_with(&format!("{every}&index=5&wait=")),
+        "{queries:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_has_lost_the_leader_changes_nothing_and_the_leader_is_asked() {
+    let consul = Consul::with(
+        [
+            Behind("true", "0", A),
+            Behind("false", "0", AB),
+            Behind("true", "0", A),
+            Behind("true", "20000", AB),
+            Raw(500, None, "No cluster leader"),
+            Behind("true", "9000", AB),
+        ],
+        "global",
+        |settings| settings.stale = true,
+    )
+    .await;
+    let mut seen = Vec::new();
+    let mut list = consul.list.clone();
+    let both = async {
+        while seen.last() != Some(&2) {
+            list.changed().await.expect("watched");
+            seen.push(list.borrow_and_update().len());
+        }
+    };
+    tokio::time::timeout(PATIENCE, both).await.expect("in time");
+    assert_eq!(seen, [1, 2], "the old lists are not taken");
+    let asked = consul.asked(7).await;
+    let stale: Vec<_> = asked
+        .iter()
+        .map(|asked| asked.query.contains("&stale"))
+        .collect();
+    assert_eq!(stale, [true, true, false, true, false, true, true]);
+}
+
+#[tokio::test]
+async fn an_old_list_is_better_than_none() {
+    let consul = Consul::with([Behind("false", "0", AB)], "global", |settings| {
+        settings.stale = true
+    })
+    .await;
+    consul.asked(2).await;
+    assert_eq!(consul.now(), ["10.0.0.1:8128", "10.0.0.2:8128"]);
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Discovery, Endpoint};
 use crate::BoxError;
 use crate::consul::{self, Endpoints, Settings};
+use crate::tls::TlsError;
 
 /// See the module.
 #[derive(Debug)]
@@ -21,14 +22,17 @@ pub struct Consul {
 
 impl Consul {
     /// Starts to ask Consul for the healthy instances of `service`, until this is dropped.
-    pub fn new(settings: Settings, service: impl Into<String>) -> Self {
+    ///
+    /// # Errors
+    /// When the files for TLS cannot be used.
+    pub fn new(settings: Settings, service: impl Into<String>) -> Result<Self, TlsError> {
         let service = service.into();
         let stop = CancellationToken::new();
-        Self {
-            endpoints: consul::watch(settings, &service, stop.clone()),
+        Ok(Self {
+            endpoints: consul::watch(settings, &service, stop.clone())?,
             service,
             _asking: stop.drop_guard(),
-        }
+        })
     }
 }
 
