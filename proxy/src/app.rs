@@ -274,11 +274,11 @@ impl Proxy {
 impl Controls {
     /// Goes over to other settings, or changes nothing.
     async fn reconfigure(&self, old: &Config, new: &Config) -> Result<(), BoxError> {
-        let addresses = new.static_addresses();
-        let named = new.consul_service().is_empty() && addresses != old.static_addresses();
+        let endpoints = new.static_endpoints();
+        let named = new.consul_service().is_empty() && endpoints != old.static_endpoints();
         let (done, outcome) = oneshot::channel();
         let what = Reconfiguration {
-            addresses: named.then_some(addresses),
+            endpoints: named.then_some(endpoints),
             ignored: match new.ignore_tags == old.ignore_tags {
                 true => None,
                 false => Some(ignored(new)?),

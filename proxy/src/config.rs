@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::chassis::{Chassis, Program};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Problems, Secret, Settings, Size};
+use tributary_node::discovery::Endpoint;
 use tributary_node::telemetry::LogFormat;
 use tributary_node::{Reload, admin, consul};
 
-use crate::address;
+use crate::address::WeightedAddress;
 use crate::ignore::{IgnoredTags, TagMatcher};
 use crate::ring::Algorithm;
 
@@ -27,12 +28,16 @@ pub struct Config {
     pub http_address: String,
     /// The globals, one address or a list. `host:port` is spoken to by gRPC; `http://host:port` gets legacy JSON on `/import`, as globals
     /// of Veneur up to version 5 want it. The text of the address places the global on the ring, so every proxy must write it alike.
-    pub forward_address: OneOrMany<String>,
+    ///
+    /// Instead of an address, `{address: "host:port", weight: 2}` gives a global its share of the keys against the others': 0 to 100, 1 if nothing is
+    /// said. One of weight 0 owns nothing, and is sent what it still has to get. A weight that changes counts from the next multiple of
+    /// `interval` on. `ring.algorithm: veneur` knows no weights.
+    pub forward_address: OneOrMany<WeightedAddress>,
     /// More globals, as `forward_address`; both lists count together, in this order.
-    pub forward_addresses: Vec<String>,
+    pub forward_addresses: Vec<WeightedAddress>,
     /// What Veneur's proxies 8 to 14 call the globals that take gRPC, beside a `forward_address` for legacy JSON. Where both are given, these
     /// are the globals and `forward_address` does nothing: here one ring serves both ways in.
-    pub grpc_forward_address: OneOrMany<String>,
+    pub grpc_forward_address: OneOrMany<WeightedAddress>,
     /// The service in Consul whose healthy instances are the globals. With it, all addresses above do nothing.
     pub consul_forward_service_name: String,
     /// What Veneur's proxies 8 to 14 call the service of globals that take gRPC. Where both are given, this is the service.
@@ -173,16 +178,16 @@ impl Config {
     }
 
     /// The globals' configured addresses, each with its key.
-    fn addresses(&self) -> impl Iterator<Item = (String, &str)> {
+    fn addresses(&self) -> impl Iterator<Item = (String, &WeightedAddress)> {
         let (key, one) = if self.grpc_forward_address.is_empty() {
             ("forward_address", &self.forward_address)
         } else {
             ("grpc_forward_address", &self.grpc_forward_address)
         };
         let one = one.iter().enumerate();
-        let one = one.map(move |(i, address)| (format!("{key}[{i}]"), address.as_str()));
+        let one = one.map(move |(i, address)| (format!("{key}[{i}]"), address));
         let more = self.forward_addresses.iter().enumerate();
-        let more = more.map(|(i, address)| (format!("forward_addresses[{i}]"), address.as_str()));
+        let more = more.map(|(i, address)| (format!("forward_addresses[{i}]"), address));
         one.chain(more)
     }
 
@@ -207,10 +212,10 @@ impl Config {
         )
     }
 
-    /// The globals' configured addresses, in order.
-    pub fn static_addresses(&self) -> Vec<String> {
+    /// The configured globals, in order.
+    pub fn static_endpoints(&self) -> Vec<Endpoint> {
         self.addresses()
-            .map(|(_, address)| address.to_owned())
+            .map(|(_, given)| given.endpoint())
             .collect()
     }
 }
@@ -229,9 +234,18 @@ impl Settings for Config {
             problems.add("consul_address", error);
         }
         for (key, given) in self.addresses() {
-            if let Err(error) = address::check(given) {
+            if let Err(error) = given.check() {
                 problems.add(key, error);
+            } else if given.weight != 1 && self.ring.algorithm == Algorithm::Veneur {
+                problems.add(key, "ring.algorithm veneur knows no weights");
             }
+        }
+        let mut weights = self.addresses().map(|(_, given)| given.weight).peekable();
+        if weights.peek().is_some() && weights.all(|weight| weight == 0) {
+            problems.add(
+                "forward_addresses",
+                "at least one global must have a weight above 0",
+            );
         }
         IgnoredTags::compile(&self.ignore_tags, problems);
         for (key, duration) in [
@@ -376,8 +390,8 @@ mod tests {
         assert!(config.failover_after.is_zero());
         assert_eq!(config.grpc_listen(), "127.0.0.1:8228");
         assert_eq!(
-            config.static_addresses(),
-            ["127.0.0.1:8328", "127.0.0.1:8428"]
+            config.static_endpoints(),
+            ["127.0.0.1:8328", "127.0.0.1:8428"].map(Endpoint::new)
         );
         assert_eq!(config.ring.algorithm, Algorithm::Veneur);
     }
@@ -417,6 +431,47 @@ mod tests {
         assert_eq!(last.consul_refresh_interval, Duration::seconds(10));
         assert_eq!(last.stats_address, "127.0.0.1:8125");
         assert!(last.enable_profiling);
+    }
+
+    #[test]
+    fn weights_stand_beside_plain_addresses_in_every_list() {
+        let config = config(
+            "forward_address: {address: 'a:1', weight: 3}\n\
+             forward_addresses: ['b:1', {address: 'c:1', weight: 0}]\n",
+        );
+        let weight = |address: &str, weight| Endpoint {
+            weight,
+            ..Endpoint::new(address)
+        };
+        assert_eq!(
+            config.static_endpoints(),
+            [weight("a:1", 3), weight("b:1", 1), weight("c:1", 0)]
+        );
+    }
+
+    #[test]
+    fn weights_that_make_no_ring_are_refused() {
+        for (text, told) in [
+            (
+                "forward_addresses: [{address: 'a:1', weight: 101}]",
+                "forward_addresses[0]: weight 101 is out of bounds",
+            ),
+            (
+                "grpc_forward_address: {address: 'a:1', weight: 0}",
+                "at least one global must have a weight above 0",
+            ),
+            (
+                "ring: {algorithm: veneur}\nforward_addresses: ['b:1', {address: 'a:1', weight: 2}]",
+                "forward_addresses[1]: ring.algorithm veneur knows no weights",
+            ),
+            (
+                "forward_addresses: [{adress: 'a:1', weight: 2}]",
+                "forward_addresses[0].adress: unknown key",
+            ),
+        ] {
+            let problems = problems(text);
+            assert!(problems.contains(told), "{told} is not in:\n{problems}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which discovery names the destinations. What the proxy makes of it is [`crate::membership`]'s business.
 
 use tributary_node::BoxError;
-use tributary_node::discovery::{Consul, Discovery, Endpoint, Fixed};
+use tributary_node::discovery::{Consul, Discovery, Fixed};
 
 use crate::config::Config;
 
@@ -11,10 +11,9 @@ use crate::config::Config;
 /// When Consul's address makes no sense.
 pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
     if config.consul_service().is_empty() {
-        let endpoints = config.static_addresses().into_iter().map(Endpoint::new);
-        return Ok(Box::new(Fixed::new(endpoints.collect())));
+        return Ok(Box::new(Fixed::new(config.static_endpoints())));
     }
-    if !config.static_addresses().is_empty() {
+    if !config.static_endpoints().is_empty() {
         tracing::warn!(
             "forward_address and forward_addresses do nothing beside consul_forward_service_name"
         );

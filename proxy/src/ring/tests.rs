@@ -107,17 +107,19 @@ fn a_point_that_two_veneur_members_share_belongs_to_the_one_added_last() {
 /// If this fails, a fleet that mixes versions would split its series between globals.
 #[test]
 fn the_owners_of_100_000_keys_never_change() {
-    let fingerprint = |algorithm| {
-        let ring = ring(algorithm, &addresses(10));
+    let fingerprint = |ring: &Ring| {
         let mut owners = String::new();
         for key in keys(100_000) {
-            owners.push_str(owner(&ring, &key));
+            owners.push_str(owner(ring, &key));
             owners.push('\n');
         }
         format!("{:016x}", xxh3_64(owners.as_bytes()))
     };
-    assert_eq!(fingerprint(Algorithm::Hashring), "9dc98fb8bb0f22a8");
-    assert_eq!(fingerprint(Algorithm::Veneur), "1ed4e49aeec96d08");
+    let plain = |algorithm| fingerprint(&ring(algorithm, &addresses(10)));
+    assert_eq!(plain(Algorithm::Hashring), "9dc98fb8bb0f22a8");
+    assert_eq!(plain(Algorithm::Veneur), "1ed4e49aeec96d08");
+    let weighted = Ring::build(Algorithm::Hashring, weighted(10)).unwrap();
+    assert_eq!(fingerprint(&weighted), "59d3bb5c1bccb85e");
 }
 
 #[test]
@@ -191,6 +193,70 @@ fn weight_scales_the_share() {
     assert!((19_000..21_000).contains(&load[0]), "{load:?}");
     assert!((39_000..41_000).contains(&load[1]), "{load:?}");
     assert_eq!(load[2], 0);
+}
+
+/// Weights 1, 2, 3, 1, 2, 3…
+fn weighted(count: usize) -> Vec<Member> {
+    let weighed = addresses(count)
+        .into_iter()
+        .zip([1, 2, 3].into_iter().cycle());
+    weighed
+        .map(|(address, weight)| Member {
+            weight,
+            ..Member::new(address)
+        })
+        .collect()
+}
+
+#[test]
+fn no_destination_gets_more_than_a_tenth_above_what_its_weight_gives_it() {
+    let keys: Vec<String> = keys(200_000).collect();
+    for count in [3, 10, 30] {
+        let members = weighted(count);
+        let total: u32 = members.iter().map(|member| u32::from(member.weight)).sum();
+        let ring = Ring::build(Algorithm::Hashring, members).unwrap();
+        let mut load = vec![0_u32; count];
+        for key in &keys {
+            load[ring.owner(key.as_bytes()).unwrap()] += 1;
+        }
+        for (member, load) in ring.members().iter().zip(load) {
+            let fair = keys.len() as f64 * f64::from(member.weight) / f64::from(total);
+            let share = f64::from(load) / fair;
+            assert!((0.90..=1.10).contains(&share), "{count}: {member} {share}");
+        }
+    }
+}
+
+#[test]
+fn a_weight_that_changes_moves_the_difference_and_nothing_else() {
+    let before = weighted(10);
+    let mut after = before.clone();
+    after[4].weight += 1;
+    let grown = after[4].address.clone();
+    let before = Ring::build(Algorithm::Hashring, before).unwrap();
+    let after = Ring::build(Algorithm::Hashring, after).unwrap();
+    let mut moved = 0;
+    for key in keys(200_000) {
+        let (from, to) = (owner(&before, &key), owner(&after, &key));
+        if from != to {
+            assert_eq!(to, &*grown, "{key} moved between others");
+            moved += 1;
+        }
+    }
+    // From 2 of 19 to 3 of 20.
+    let fair = 3.0 / 20.0 - 2.0 / 19.0;
+    let share = f64::from(moved) / 200_000.0;
+    assert!((0.85 * fair..=1.15 * fair).contains(&share), "{share}");
+}
+
+#[test]
+fn a_ring_is_of_the_members_that_would_make_it_with_their_weights() {
+    let members = weighted(4);
+    let ring = Ring::build(Algorithm::Hashring, members.clone()).unwrap();
+    let mut other: Vec<Member> = members.iter().rev().cloned().collect();
+    assert!(ring.is_of(&other));
+    other[0].weight += 1;
+    assert!(!ring.is_of(&other));
 }
 
 #[test]
