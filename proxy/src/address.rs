@@ -38,7 +38,9 @@ pub struct WeightedAddress {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Long<'a> {
+    /// As where an address stands alone.
     address: Cow<'a, str>,
+    /// 0 to 100; 1 if nothing is said.
     #[serde(default = "plain")]
     weight: u16,
 }

@@ -15,10 +15,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tributary_node::config::Problems;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
 use tributary_node::{BoxError, Node, Reloads, admin};
+use tributary_proto::raw::forward_server::SERVICE_NAME;
 
 use crate::config::Config;
 use crate::destination::{Budget, Limits, Settings};
@@ -57,7 +59,7 @@ struct Controls {
     ack_timeout: watch::Sender<Duration>,
 }
 
-type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+type Serving = JoinHandle<()>;
 
 /// Two servers on one socket.
 #[derive(Debug)]
@@ -143,6 +145,8 @@ impl Proxy {
 
         let grpc_settings = GrpcSettings {
             max_message,
+            max_connection_age: config.grpc_max_connection_age.get(),
+            max_connection_age_grace: config.grpc_max_connection_age_grace.get(),
             ..GrpcSettings::default()
         };
         let grpc_address = listener.as_ref().map(|listener| listener.local_addr());
@@ -154,13 +158,13 @@ impl Proxy {
             activity.clone(),
             node.stop.clone(),
         );
+        let routes =
+            Routes::new(service).add_service(grpc::health(&node.readiness, &[SERVICE_NAME]));
         let serve = |listener, from: CancellationToken, until: CancellationToken| {
-            let server = grpc::server(&grpc_settings).add_service(service.clone());
+            let (settings, routes) = (grpc_settings.clone(), routes.clone());
             tokio::spawn(async move {
                 from.cancelled().await;
-                server
-                    .serve_with_incoming_shutdown(grpc::incoming(listener), until.cancelled_owned())
-                    .await
+                grpc::serve(&settings, routes, grpc::incoming(listener), until).await;
             })
         };
         let grpc = match listener.map(two).transpose()? {
@@ -239,8 +243,7 @@ impl Proxy {
             },
             Some(ended) = async { Some((&mut grpc.as_mut()?.front).await) } => {
                 return Err(match ended {
-                    Ok(Ok(())) => "gRPC server ended".into(),
-                    Ok(Err(error)) => error.into(),
+                    Ok(()) => "gRPC server ended".into(),
                     Err(error) => error.into(),
                 });
             }

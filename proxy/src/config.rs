@@ -26,6 +26,12 @@ pub struct Config {
     pub grpc_address: String,
     /// Where `POST /import` (Veneur's agents up to version 14) and the admin pages are served, `host:port`. Empty: no HTTP.
     pub http_address: String,
+    /// A gRPC connection is asked to end when it has stood for so long, or up to a fifth longer or shorter, and its client connects anew: behind a
+    /// load balancer that balances connections, agents spread over proxies that were added. Calls under way go on, and nothing is lost. `0s`:
+    /// never.
+    pub grpc_max_connection_age: Duration,
+    /// How long calls under way have to finish on a connection that was asked to end because of its age. Then it is cut off.
+    pub grpc_max_connection_age_grace: Duration,
     /// The globals, one address or a list. `host:port` is spoken to by gRPC; `http://host:port` gets legacy JSON on `/import`, as globals
     /// of Veneur up to version 5 want it. The text of the address places the global on the ring, so every proxy must write it alike.
     ///
@@ -126,6 +132,8 @@ impl Default for Config {
         Self {
             grpc_address: String::new(),
             http_address: String::new(),
+            grpc_max_connection_age: Duration::seconds(300),
+            grpc_max_connection_age_grace: Duration::seconds(30),
             forward_address: OneOrMany::default(),
             forward_addresses: Vec::new(),
             grpc_forward_address: OneOrMany::default(),
@@ -255,6 +263,10 @@ impl Settings for Config {
             ("stall_after", self.stall_after),
             ("dial_timeout", self.dial_timeout),
             ("forward_timeout", self.forward_timeout),
+            (
+                "grpc_max_connection_age_grace",
+                self.grpc_max_connection_age_grace,
+            ),
         ] {
             if duration.is_zero() {
                 problems.add(key, "must be more than 0s");
@@ -278,6 +290,11 @@ impl Settings for Config {
             ("statsd.address", "stats_address"),
             ("statsd.aggregation_interval", "stats_interval"),
             ("http.enable_profiling", "enable_profiling"),
+            ("grpc_server.max_connection_age", "grpc_max_connection_age"),
+            (
+                "grpc_server.max_connection_age_grace",
+                "grpc_max_connection_age_grace",
+            ),
         ]
     }
 
@@ -303,8 +320,6 @@ impl Settings for Config {
             ("tracing_client_metrics_interval", TRACES),
             ("grpc_server.connection_timeout", SERVER),
             ("grpc_server.max_connection_idle", SERVER),
-            ("grpc_server.max_connection_age", SERVER),
-            ("grpc_server.max_connection_age_grace", SERVER),
             ("grpc_server.ping_timeout", SERVER),
             ("grpc_server.keepalive_timeout", SERVER),
         ]
@@ -422,7 +437,8 @@ mod tests {
         let last = config(
             "discovery_interval: 10s\nforward_service: veneur-global\ngrpc_address: 127.0.0.1:8128\n\
              dial_timeout: 5s\nsend_buffer_size: 1024\nshutdown_timeout: 5s\n\
-             grpc_server: {ping_timeout: 20s, keepalive_timeout: 1h}\n\
+             grpc_server: {ping_timeout: 20s, keepalive_timeout: 1h, max_connection_age: 1h, \
+             max_connection_age_grace: 5s}\n\
              http: {enable_config: true, enable_profiling: true}\n\
              ignore_tags: [{kind: exact, value: a, unset: true}]\n\
              statsd: {address: 127.0.0.1:8125, aggregation_interval: 5s, messages_per_payload: 9}\n",
@@ -431,6 +447,8 @@ mod tests {
         assert_eq!(last.consul_refresh_interval, Duration::seconds(10));
         assert_eq!(last.stats_address, "127.0.0.1:8125");
         assert!(last.enable_profiling);
+        assert_eq!(last.grpc_max_connection_age, Duration::seconds(3600));
+        assert_eq!(last.grpc_max_connection_age_grace, Duration::seconds(5));
     }
 
     #[test]

@@ -122,18 +122,48 @@ fn the_owners_of_100_000_keys_never_change() {
     assert_eq!(fingerprint(&weighted), "59d3bb5c1bccb85e");
 }
 
+/// The fullest destination's keys against the mean.
+fn peak(ring: &Ring, keys: &[String]) -> f64 {
+    let mut load = vec![0_u32; ring.members().len()];
+    for key in keys {
+        load[ring.owner(key.as_bytes()).unwrap()] += 1;
+    }
+    let mean = keys.len() as f64 / load.len() as f64;
+    f64::from(load.into_iter().max().unwrap()) / mean
+}
+
 #[test]
 fn no_destination_gets_more_than_a_tenth_above_its_share() {
     let keys: Vec<String> = keys(200_000).collect();
     for count in [3, 4, 5, 10, 30, 64, 99, 100] {
+        let peak = peak(&ring(Algorithm::Hashring, &addresses(count)), &keys);
+        assert!(peak <= 1.10, "{count}: peak/mean {peak}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes in a debug build, and the sizes of the tests beside it stand for the others"]
+fn every_ring_from_3_to_100_is_even_and_grows_by_moving_a_fair_share() {
+    let keys: Vec<String> = keys(200_000).collect();
+    let (mut fullest, mut farthest) = (0.0_f64, 0.0_f64);
+    let mut before: Option<Ring> = None;
+    for count in 3..=100 {
         let ring = ring(Algorithm::Hashring, &addresses(count));
-        let mut load = vec![0_u32; count];
-        for key in &keys {
-            load[ring.owner(key.as_bytes()).unwrap()] += 1;
+        let peak = peak(&ring, &keys);
+        assert!(peak <= 1.10, "{count}: peak/mean {peak}");
+        fullest = fullest.max(peak);
+        if let Some(before) = before {
+            let moves = |key: &&String| owner(&before, key) != owner(&ring, key);
+            let moved = keys.iter().filter(moves).count();
+            let share = moved as f64 / keys.len() as f64 * count as f64;
+            assert!(share <= 1.15, "{count}: {share} of a fair share moved");
+            farthest = farthest.max(share);
         }
-        let mean = keys.len() as f64 / count as f64;
-        let peak = f64::from(load.into_iter().max().unwrap());
-        assert!(peak / mean <= 1.10, "{count}: peak/mean {}", peak / mean);
+        before = Some(ring);
+    }
+    #[allow(clippy::print_stdout, reason = "docs/load-balancers.md quotes it")]
+    {
+        println!("peak/mean at most {fullest:.3}, moved at most {farthest:.3}/N");
     }
 }
 
