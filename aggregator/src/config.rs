@@ -54,6 +54,13 @@ pub struct Config {
 
     /// TLS on `grpc_address`; with `client_ca_file`, only agents or proxies with a certificate come in.
     pub grpc_tls: ServerTls,
+    /// A gRPC connection is asked to end when it has stood for so long, or up to a fifth longer or shorter, and its client connects anew: behind a
+    /// load balancer that balances connections, clients spread over globals that were added. `0s`: never. Proxies keep a connection to each
+    /// global and need none of it; those of Veneur lose what they are sending when their stream is cut off.
+    pub grpc_max_connection_age: Duration,
+
+    /// How long calls under way have to finish on a connection that was asked to end because of its age. Then it is cut off.
+    pub grpc_max_connection_age_grace: Duration,
 
     /// The longest message of an import, compressed or not. A longer one is refused.
     pub import_max_size: Size,
@@ -244,6 +251,8 @@ impl Default for Config {
             http_tls: ServerTls::default(),
             grpc_address: String::new(),
             grpc_tls: ServerTls::default(),
+            grpc_max_connection_age: Duration::ZERO,
+            grpc_max_connection_age_grace: Duration::seconds(30),
             import_max_size: Size::mib(64),
             dedup: Dedup::default(),
             forward_address: OneOrMany::default(),

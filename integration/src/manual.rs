@@ -22,7 +22,7 @@ On SIGHUP an aggregator reads its file again. It goes over to what has changed o
 `shutdown_timeout` and `debug`, and logs every other changed key as one that needs a restart. A file with anything wrong in it changes nothing.
 What waits for a sink whose settings have changed is written by the new one, and what waits to be forwarded goes to the new addresses.
 
-A proxy does so with the forward addresses, `ignore_tags` (every proxy must change alike), `queue`, `ack_timeout`, `stall_after`, `failover_after`,
+A proxy does so with the forward addresses and their weights, `ignore_tags` (every proxy must change alike), `queue`, `ack_timeout`, `stall_after`, `failover_after`,
 `dial_timeout`, `forward_timeout`, `shutdown_timeout` and `debug`. A file that names no destination is refused.
 
 ";

@@ -12,6 +12,11 @@
 //!
 //! **Messages that are too large** are refused as `ResourceExhausted`, which gRPC clients expect, instead of tonic's `OutOfRange`:
 //! [`SizeRefusal`].
+//!
+//! [`serve`] ends connections that have reached their age, and [`health`] is what load balancers and gRPC clients ask.
+
+mod health;
+mod serve;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +31,9 @@ use tonic::server::NamedService;
 use tonic::transport::Server;
 
 use crate::tls::Incoming;
+
+pub use health::health;
+pub use serve::serve;
 
 /// What a peer may send on one stream ahead of the program, in bytes.
 pub const STREAM_WINDOW: u32 = 512 << 10;
@@ -65,8 +73,11 @@ pub struct GrpcSettings {
     pub max_message: usize,
     /// A connection that is silent for so long is pinged, and closed when it does not answer within 20 seconds.
     pub keepalive: Duration,
-    /// A connection is asked to close after this time, so that clients behind a load balancer spread anew. Calls under way finish.
-    pub max_connection_age: Option<Duration>,
+    /// A connection is asked to close after this time, or up to a fifth earlier or later, so that clients behind a load balancer spread anew.
+    /// Zero: never.
+    pub max_connection_age: Duration,
+    /// How long calls under way may take from then on. What is left then is cut off.
+    pub max_connection_age_grace: Duration,
 }
 
 impl Default for GrpcSettings {
@@ -74,25 +85,22 @@ impl Default for GrpcSettings {
         Self {
             max_message: 64 << 20,
             keepalive: Duration::from_secs(60),
-            max_connection_age: None,
+            max_connection_age: Duration::ZERO,
+            max_connection_age_grace: Duration::from_secs(30),
         }
     }
 }
 
-/// A server to add services to; give it [`Incoming`] connections.
+/// A server to add services to; give it [`Incoming`] connections. It knows nothing of their age: [`serve`] does.
 ///
 /// The limit on a message is the service's own setting: `ForwardServer::max_decoding_message_size`.
 pub fn server(settings: &GrpcSettings) -> Server {
-    let server = Server::builder()
+    Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_frame_size(MAX_FRAME)
-        .http2_keepalive_interval(Some(settings.keepalive));
-    match settings.max_connection_age {
-        Some(age) => server.max_connection_age(age),
-        None => server,
-    }
+        .http2_keepalive_interval(Some(settings.keepalive))
 }
 
 /// The connections of a listener, without TLS and without Nagle's delay.

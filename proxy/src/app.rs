@@ -16,12 +16,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tributary_node::config::Problems;
 use tributary_node::consul::Registration;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
 use tributary_node::tls::{Acceptor, Alpn, Incoming};
 use tributary_node::{BoxError, Node, Reloads, admin};
+use tributary_proto::raw::forward_server::SERVICE_NAME;
 
 use crate::config::Config;
 use crate::destination::{Budget, Limits, Settings, Tls};
@@ -62,7 +64,7 @@ struct Controls {
     tls: Option<Tls>,
 }
 
-type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+type Serving = JoinHandle<()>;
 
 /// Two servers on one socket.
 #[derive(Debug)]
@@ -157,6 +159,8 @@ impl Proxy {
 
         let grpc_settings = GrpcSettings {
             max_message,
+            max_connection_age: config.grpc_max_connection_age.get(),
+            max_connection_age_grace: config.grpc_max_connection_age_grace.get(),
             ..GrpcSettings::default()
         };
         let mut grpc_addresses = Vec::new();
@@ -172,15 +176,15 @@ impl Proxy {
             activity.clone(),
             node.stop.clone(),
         );
+        let routes =
+            Routes::new(service).add_service(grpc::health(&node.readiness, &[SERVICE_NAME]));
         let serve = |listeners: Vec<Incoming>,
                      from: CancellationToken,
                      until: CancellationToken| {
-            let server = grpc::server(&grpc_settings).add_service(service.clone());
+            let (settings, routes) = (grpc_settings.clone(), routes.clone());
             tokio::spawn(async move {
                 from.cancelled().await;
-                server
-                    .serve_with_incoming_shutdown(select_all(listeners), until.cancelled_owned())
-                    .await
+                grpc::serve(&settings, routes, select_all(listeners), until).await;
             })
         };
         let grpc = match listeners.is_empty() {
@@ -268,8 +272,7 @@ impl Proxy {
             },
             Some(ended) = async { Some((&mut grpc.as_mut()?.front).await) } => {
                 return Err(match ended {
-                    Ok(Ok(())) => "gRPC server ended".into(),
-                    Ok(Err(error)) => error.into(),
+                    Ok(()) => "gRPC server ended".into(),
                     Err(error) => error.into(),
                 });
             }
@@ -306,11 +309,11 @@ impl Proxy {
 impl Controls {
     /// Goes over to other settings, or changes nothing.
     async fn reconfigure(&self, old: &Config, new: &Config) -> Result<(), BoxError> {
-        let addresses = new.static_addresses();
-        let named = new.is_static() && addresses != old.static_addresses();
+        let endpoints = new.static_endpoints();
+        let named = new.is_static() && endpoints != old.static_endpoints();
         let (done, outcome) = oneshot::channel();
         let what = Reconfiguration {
-            addresses: named.then_some(addresses),
+            endpoints: named.then_some(endpoints),
             ignored: match new.ignore_tags == old.ignore_tags {
                 true => None,
                 false => Some(ignored(new)?),

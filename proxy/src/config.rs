@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::chassis::{Chassis, Program};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Problems, Secret, Settings, Size};
+use tributary_node::discovery::Endpoint;
 use tributary_node::telemetry::LogFormat;
 use tributary_node::tls::{ClientTls, ServerTls};
 use tributary_node::{Reload, admin, consul, discovery};
 
-use crate::address;
+use crate::address::WeightedAddress;
 use crate::ignore::{IgnoredTags, TagMatcher};
 use crate::ring::Algorithm;
 
@@ -33,14 +34,24 @@ pub struct Config {
     pub http_address: String,
     /// TLS on `http_address`. Probes and scrapers then need `https`, and with `client_ca_file` a certificate.
     pub http_tls: ServerTls,
+    /// A gRPC connection is asked to end when it has stood for so long, or up to a fifth longer or shorter, and its client connects anew: behind a
+    /// load balancer that balances connections, agents spread over proxies that were added. Calls under way go on, and nothing is lost. `0s`:
+    /// never.
+    pub grpc_max_connection_age: Duration,
+    /// How long calls under way have to finish on a connection that was asked to end because of its age. Then it is cut off.
+    pub grpc_max_connection_age_grace: Duration,
     /// The globals, one address or a list. `host:port` is spoken to by gRPC; `http://host:port` (`https://` with `forward_tls`) gets legacy JSON on
     /// `/import`, as globals of Veneur up to version 5 want it. The text of the address places the global on the ring, so every proxy must write it alike.
-    pub forward_address: OneOrMany<String>,
+    ///
+    /// Instead of an address, `{address: "host:port", weight: 2}` gives a global its share of the keys against the others': 0 to 100, 1 if nothing is
+    /// said. One of weight 0 owns nothing, and is sent what it still has to get. A weight that changes counts from the next multiple of
+    /// `interval` on. `ring.algorithm: veneur` knows no weights.
+    pub forward_address: OneOrMany<WeightedAddress>,
     /// More globals, as `forward_address`; both lists count together, in this order.
-    pub forward_addresses: Vec<String>,
+    pub forward_addresses: Vec<WeightedAddress>,
     /// What Veneur's proxies 8 to 14 call the globals that take gRPC, beside a `forward_address` for legacy JSON. Where both are given, these
     /// are the globals and `forward_address` does nothing: here one ring serves both ways in.
-    pub grpc_forward_address: OneOrMany<String>,
+    pub grpc_forward_address: OneOrMany<WeightedAddress>,
     /// TLS to all globals. Their certificates must be for the host of their address, which is mostly an IP address when they are discovered, or
     /// for `server_name`.
     pub forward_tls: ClientTls,
@@ -157,6 +168,8 @@ impl Default for Config {
             grpc_tls_address: String::new(),
             http_address: String::new(),
             http_tls: ServerTls::default(),
+            grpc_max_connection_age: Duration::seconds(300),
+            grpc_max_connection_age_grace: Duration::seconds(30),
             forward_address: OneOrMany::default(),
             forward_addresses: Vec::new(),
             grpc_forward_address: OneOrMany::default(),
@@ -232,16 +245,16 @@ impl Config {
     }
 
     /// The globals' configured addresses, each with its key.
-    fn addresses(&self) -> impl Iterator<Item = (String, &str)> {
+    fn addresses(&self) -> impl Iterator<Item = (String, &WeightedAddress)> {
         let (key, one) = if self.grpc_forward_address.is_empty() {
             ("forward_address", &self.forward_address)
         } else {
             ("grpc_forward_address", &self.grpc_forward_address)
         };
         let one = one.iter().enumerate();
-        let one = one.map(move |(i, address)| (format!("{key}[{i}]"), address.as_str()));
+        let one = one.map(move |(i, address)| (format!("{key}[{i}]"), address));
         let more = self.forward_addresses.iter().enumerate();
-        let more = more.map(|(i, address)| (format!("forward_addresses[{i}]"), address.as_str()));
+        let more = more.map(|(i, address)| (format!("forward_addresses[{i}]"), address));
         one.chain(more)
     }
 
@@ -274,10 +287,10 @@ impl Config {
         }
     }
 
-    /// The globals' configured addresses, in order.
-    pub fn static_addresses(&self) -> Vec<String> {
+    /// The configured globals, in order.
+    pub fn static_endpoints(&self) -> Vec<Endpoint> {
         self.addresses()
-            .map(|(_, address)| address.to_owned())
+            .map(|(_, given)| given.endpoint())
             .collect()
     }
 }
@@ -317,9 +330,18 @@ impl Settings for Config {
         let listens = listener.map_or("", |(address, _)| address);
         self.consul_register.check(listens, problems);
         for (key, given) in self.addresses() {
-            if let Err(error) = address::check(given, self.forward_tls.is_on()) {
+            if let Err(error) = given.check(self.forward_tls.is_on()) {
                 problems.add(key, error);
+            } else if given.weight != 1 && self.ring.algorithm == Algorithm::Veneur {
+                problems.add(key, "ring.algorithm veneur knows no weights");
             }
+        }
+        let mut weights = self.addresses().map(|(_, given)| given.weight).peekable();
+        if weights.peek().is_some() && weights.all(|weight| weight == 0) {
+            problems.add(
+                "forward_addresses",
+                "at least one global must have a weight above 0",
+            );
         }
         IgnoredTags::compile(&self.ignore_tags, problems);
         for (key, duration) in [
@@ -328,6 +350,10 @@ impl Settings for Config {
             ("stall_after", self.stall_after),
             ("dial_timeout", self.dial_timeout),
             ("forward_timeout", self.forward_timeout),
+            (
+                "grpc_max_connection_age_grace",
+                self.grpc_max_connection_age_grace,
+            ),
         ] {
             if duration.is_zero() {
                 problems.add(key, "must be more than 0s");
@@ -354,6 +380,11 @@ impl Settings for Config {
             ("tls.cert_file", "grpc_tls.cert_file"),
             ("tls.key_file", "grpc_tls.key_file"),
             ("tls.ca_file", "grpc_tls.client_ca_file"),
+            ("grpc_server.max_connection_age", "grpc_max_connection_age"),
+            (
+                "grpc_server.max_connection_age_grace",
+                "grpc_max_connection_age_grace",
+            ),
         ]
     }
 
@@ -383,8 +414,6 @@ impl Settings for Config {
             ("tracing_client_metrics_interval", TRACES),
             ("grpc_server.connection_timeout", SERVER),
             ("grpc_server.max_connection_idle", SERVER),
-            ("grpc_server.max_connection_age", SERVER),
-            ("grpc_server.max_connection_age_grace", SERVER),
             ("grpc_server.ping_timeout", SERVER),
             ("grpc_server.keepalive_timeout", SERVER),
         ]
@@ -471,8 +500,8 @@ mod tests {
         assert!(config.failover_after.is_zero());
         assert_eq!(config.grpc_listen(), "127.0.0.1:8228");
         assert_eq!(
-            config.static_addresses(),
-            ["127.0.0.1:8328", "127.0.0.1:8428"]
+            config.static_endpoints(),
+            ["127.0.0.1:8328", "127.0.0.1:8428"].map(Endpoint::new)
         );
         assert_eq!(config.ring.algorithm, Algorithm::Veneur);
     }
@@ -503,7 +532,8 @@ mod tests {
         let last = config(
             "discovery_interval: 10s\nforward_service: veneur-global\ngrpc_address: 127.0.0.1:8128\n\
              dial_timeout: 5s\nsend_buffer_size: 1024\nshutdown_timeout: 5s\n\
-             grpc_server: {ping_timeout: 20s, keepalive_timeout: 1h}\n\
+             grpc_server: {ping_timeout: 20s, keepalive_timeout: 1h, max_connection_age: 1h, \
+             max_connection_age_grace: 5s}\n\
              http: {enable_config: true, enable_profiling: true}\n\
              ignore_tags: [{kind: exact, value: a, unset: true}]\n\
              statsd: {address: 127.0.0.1:8125, aggregation_interval: 5s, messages_per_payload: 9}\n",
@@ -512,6 +542,49 @@ mod tests {
         assert_eq!(last.consul_refresh_interval, Duration::seconds(10));
         assert_eq!(last.stats_address, "127.0.0.1:8125");
         assert!(last.enable_profiling);
+        assert_eq!(last.grpc_max_connection_age, Duration::seconds(3600));
+        assert_eq!(last.grpc_max_connection_age_grace, Duration::seconds(5));
+    }
+
+    #[test]
+    fn weights_stand_beside_plain_addresses_in_every_list() {
+        let config = config(
+            "forward_address: {address: 'a:1', weight: 3}\n\
+             forward_addresses: ['b:1', {address: 'c:1', weight: 0}]\n",
+        );
+        let weight = |address: &str, weight| Endpoint {
+            weight,
+            ..Endpoint::new(address)
+        };
+        assert_eq!(
+            config.static_endpoints(),
+            [weight("a:1", 3), weight("b:1", 1), weight("c:1", 0)]
+        );
+    }
+
+    #[test]
+    fn weights_that_make_no_ring_are_refused() {
+        for (text, told) in [
+            (
+                "forward_addresses: [{address: 'a:1', weight: 101}]",
+                "forward_addresses[0]: weight 101 is out of bounds",
+            ),
+            (
+                "grpc_forward_address: {address: 'a:1', weight: 0}",
+                "at least one global must have a weight above 0",
+            ),
+            (
+                "ring: {algorithm: veneur}\nforward_addresses: ['b:1', {address: 'a:1', weight: 2}]",
+                "forward_addresses[1]: ring.algorithm veneur knows no weights",
+            ),
+            (
+                "forward_addresses: [{adress: 'a:1', weight: 2}]",
+                "forward_addresses[0].adress: unknown key",
+            ),
+        ] {
+            let problems = problems(text);
+            assert!(problems.contains(told), "{told} is not in:\n{problems}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tributary_node::BoxError;
 use tributary_node::consul::Settings;
-use tributary_node::discovery::{Consul, Discovery, Endpoint, Fixed};
+use tributary_node::discovery::{Consul, Discovery, Fixed};
 
 use crate::config::Config;
 
@@ -12,15 +12,14 @@ use crate::config::Config;
 /// When Consul's address makes no sense, the files for TLS cannot be used, or the other source cannot be looked at.
 pub fn from_config(config: &Config) -> Result<Box<dyn Discovery>, BoxError> {
     if config.is_static() {
-        let endpoints = config.static_addresses().into_iter().map(Endpoint::new);
-        return Ok(Box::new(Fixed::new(endpoints.collect())));
+        return Ok(Box::new(Fixed::new(config.static_endpoints())));
     }
     let discovered_by = if config.forward_discovery.is_given() {
         "forward_discovery"
     } else {
         "consul_forward_service_name"
     };
-    if !config.static_addresses().is_empty() {
+    if !config.static_endpoints().is_empty() {
         tracing::warn!("forward_address and forward_addresses do nothing beside {discovered_by}");
     }
     if config.forward_discovery.is_given() {

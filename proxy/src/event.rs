@@ -358,7 +358,9 @@ pub(crate) struct RingChanged<'a> {
     pub destinations: usize,
     pub added: &'a [String],
     pub removed: &'a [String],
-    /// Discovered, and on the ring from the next boundary of intervals on.
+    /// On the ring before and after, with another weight.
+    pub reweighted: &'a [String],
+    /// Discovered, and on the ring, or of this weight, from the next boundary of intervals on.
     pub pending: &'a [String],
     pub took: Duration,
 }
@@ -371,6 +373,7 @@ impl RingChanged<'_> {
             destinations = self.destinations,
             added = ?self.added,
             removed = ?self.removed,
+            reweighted = ?self.reweighted,
             pending = ?self.pending,
             took = ?self.took,
             "ring changed"
@@ -378,7 +381,7 @@ impl RingChanged<'_> {
     }
 }
 
-/// Destinations were discovered that join the ring later.
+/// Destinations were discovered that join the ring later, or get another weight then.
 #[derive(Debug)]
 pub(crate) struct RingScheduled<'a> {
     pub generation: u64,
@@ -392,7 +395,27 @@ impl RingScheduled<'_> {
             generation = self.generation,
             pending = ?self.pending,
             within = ?self.within,
-            "destinations join the ring at the next boundary of intervals"
+            "destinations join the ring, or change their weight, at the next boundary of intervals"
+        );
+    }
+}
+
+/// Discovery gives weights that the ring's algorithm does not know; all count as 1.
+#[derive(Debug)]
+pub(crate) struct WeightsIgnored<'a> {
+    pub algorithm: &'static str,
+    /// The first of those that have one.
+    pub destination: &'a str,
+    pub weight: u16,
+}
+
+impl WeightsIgnored<'_> {
+    pub(crate) fn emit(&self) {
+        warn!(
+            algorithm = self.algorithm,
+            destination = self.destination,
+            weight = self.weight,
+            "the ring's algorithm knows no weights: all destinations count alike"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Keeps the routing table up with discovery.
 //!
 //! Whoever is new gets a destination at once, and a place on the ring at the next boundary of intervals; whoever is gone leaves the ring at once
-//! (see `roster`). What it was never sent is routed again, unless its sender can repeat it, and it is closed when it is idle.
+//! (see `roster`); another weight counts from such a boundary on. What it was never sent is routed again, unless its sender can repeat it, and it is closed when it is idle.
 //!
 //! What always holds: a table that has destinations is never followed by one that has none. Discovery that fails, or names nobody,
 //! changes nothing.
@@ -20,7 +20,7 @@ use tributary_node::admin::Condition;
 use tributary_node::discovery::{Discovery, Endpoint};
 
 use crate::destination::{Batch, Budget, Destination, Settings};
-use crate::event::{DiscoveryFailed, RingChanged, RingScheduled};
+use crate::event::{DiscoveryFailed, RingChanged, RingScheduled, WeightsIgnored};
 use crate::ignore::IgnoredTags;
 use crate::ring::{Algorithm, Member, Ring, RingError};
 use crate::roster::Roster;
@@ -44,7 +44,7 @@ pub struct Rules {
 #[derive(Debug)]
 pub(crate) struct Reconfiguration {
     /// The destinations, if they are configured and others than before.
-    pub addresses: Option<Vec<String>>,
+    pub endpoints: Option<Vec<Endpoint>>,
     /// Tags that are left out of the key, if they are others than before.
     pub ignored: Option<IgnoredTags>,
     /// See [`Rules`].
@@ -115,12 +115,11 @@ impl Membership {
                 // What was configured at first must not come after what was ordered.
                 biased;
                 answer = discovery.next() => match answer {
-                    Ok(endpoints) if endpoints.is_empty() => Err("names no destination".into()),
-                    Ok(endpoints) => self.apply(addresses(endpoints)).await.map(|()| known.holds()),
+                    Ok(endpoints) => self.apply(endpoints).await.map(|()| known.holds()),
                     Err(error) => Err(error),
                 },
                 Some(Order { what, done }) = orders.recv() => {
-                    let named = what.addresses.is_some();
+                    let named = what.endpoints.is_some();
                     let outcome = self.reconfigure(what).await;
                     if named && outcome.is_ok() {
                         known.holds();
@@ -141,15 +140,16 @@ impl Membership {
         }
     }
 
-    /// These addresses are the destinations from now on, in this order.
+    /// These are the destinations from now on, in this order.
     ///
     /// # Errors
-    /// When no ring can be made of them; nothing changes then.
-    pub async fn apply(&mut self, addresses: Vec<String>) -> Result<(), BoxError> {
+    /// When no ring can be made of them, or none of them would own anything; nothing changes then.
+    pub async fn apply(&mut self, endpoints: Vec<Endpoint>) -> Result<(), BoxError> {
         let now = wall_clock();
+        let members = self.members(endpoints)?;
         self.advance(now).await?;
         let mut roster = self.roster.clone();
-        roster.discover(addresses, now);
+        roster.discover(members, now);
         self.follow_roster(roster, now).await
     }
 
@@ -159,13 +159,14 @@ impl Membership {
     /// When there would be no destination, or no ring can be made of them; nothing changes then.
     pub(crate) async fn reconfigure(&mut self, new: Reconfiguration) -> Result<(), BoxError> {
         let now = wall_clock();
+        let members = match new.endpoints {
+            Some(endpoints) => Some(self.members(endpoints)?),
+            None => None,
+        };
         self.advance(now).await?;
         let mut roster = self.roster.clone();
-        if let Some(addresses) = new.addresses {
-            if addresses.is_empty() {
-                return Err("names no destination".into());
-            }
-            roster.discover(addresses, now);
+        if let Some(members) = members {
+            roster.discover(members, now);
         }
         if new.failover_after.is_zero() {
             // Nobody would look after the dead any more.
@@ -187,6 +188,29 @@ impl Membership {
         Ok(())
     }
 
+    /// What the ring is to be made of: weights mean nothing to one that is placed as Veneur's.
+    fn members(&self, endpoints: Vec<Endpoint>) -> Result<Vec<Member>, BoxError> {
+        if endpoints.is_empty() {
+            return Err("names no destination".into());
+        }
+        let algorithm = self.rules.algorithm;
+        if !algorithm.knows_weights()
+            && let Some(first) = endpoints.iter().find(|endpoint| endpoint.weight != 1)
+        {
+            WeightsIgnored {
+                algorithm: algorithm.name(),
+                destination: &first.address,
+                weight: first.weight,
+            }
+            .emit();
+        }
+        let members = algorithm.members(endpoints);
+        match members.iter().all(|member| member.weight == 0) {
+            true => Err("names no destination of a weight above 0".into()),
+            false => Ok(members),
+        }
+    }
+
     /// Does what is due by the clock.
     ///
     /// # Errors
@@ -198,14 +222,14 @@ impl Membership {
         if failover_after.is_zero() {
             return Ok(());
         }
-        let dead: HashSet<String> = self
+        let dead: HashSet<Arc<str>> = self
             .fleet
             .values()
             .filter(|destination| {
                 let time = destination.unavailable_for();
                 time.is_some_and(|time| time >= failover_after)
             })
-            .map(|destination| destination.address().to_string())
+            .map(|destination| destination.address().clone())
             .collect();
         let mut roster = self.roster.clone();
         roster.bury(dead, now);
@@ -263,7 +287,7 @@ impl Membership {
         } else if scheduled && !pending.is_empty() {
             RingScheduled {
                 generation: current.generation(),
-                pending: &pending,
+                pending: &told(&pending),
                 within: Duration::from_millis(due.saturating_sub(wall_clock())),
             }
             .emit();
@@ -277,7 +301,7 @@ impl Membership {
         &self,
         old: &Arc<Table>,
         prepared: Option<&Arc<Table>>,
-        members: Vec<String>,
+        members: Vec<Member>,
     ) -> Result<Option<Arc<Ring>>, BoxError> {
         if old.ring().is_of(&members) {
             return Ok(None);
@@ -288,7 +312,7 @@ impl Membership {
         Ok(Some(self.build(members).await?))
     }
 
-    async fn build(&self, members: Vec<String>) -> Result<Arc<Ring>, BoxError> {
+    async fn build(&self, members: Vec<Member>) -> Result<Arc<Ring>, BoxError> {
         if let Some(prepared) = self.router.tables().next()
             && prepared.ring().is_of(&members)
         {
@@ -296,20 +320,19 @@ impl Membership {
         }
         let algorithm = self.rules.algorithm;
         // Placing many members takes a tenth of a second: not on a thread that serves connections.
-        let ring: Result<Ring, RingError> = tokio::task::spawn_blocking(move || {
-            Ring::build(algorithm, members.into_iter().map(Member::new))
-        })
-        .await?;
+        let ring: Result<Ring, RingError> =
+            tokio::task::spawn_blocking(move || Ring::build(algorithm, members)).await?;
         Ok(Arc::new(ring?))
     }
 
     /// Sees to it that everybody who is discovered has a destination.
     fn enlist(&mut self) {
-        for address in self.roster.discovered() {
-            let known = self.fleet.get(address.as_str());
+        for member in self.roster.discovered() {
+            let address = &member.address;
+            let known = self.fleet.get(address);
             if known.is_none_or(|destination| !destination.rejoin()) {
-                let address: Arc<str> = address.as_str().into();
-                self.fleet.insert(address.clone(), self.start(address));
+                let destination = self.start(address.clone());
+                self.fleet.insert(address.clone(), destination);
             }
         }
     }
@@ -325,23 +348,40 @@ impl Membership {
         Arc::new(Table::new(generation, since, ring, ignored, destinations))
     }
 
-    fn tell_of_change(&self, old: &Table, current: &Table, pending: &[String], start: Instant) {
+    fn tell_of_change(&self, old: &Table, current: &Table, pending: &[Member], start: Instant) {
         let not_in = |table: &Table, other: &Table| -> Vec<String> {
             let members = other.ring().members();
             let others: HashSet<&str> = members.iter().map(|member| &*member.address).collect();
             let members = table.ring().members().iter();
             members
                 .filter(|member| !others.contains(&*member.address))
-                .map(|member| member.address.to_string())
+                .map(Member::to_string)
                 .collect()
         };
+        let weighed: HashMap<&str, u16> = old
+            .ring()
+            .members()
+            .iter()
+            .map(|member| (&*member.address, member.weight))
+            .collect();
+        let reweighted: Vec<String> = current
+            .ring()
+            .members()
+            .iter()
+            .filter(|member| {
+                let before = weighed.get(&*member.address);
+                before.is_some_and(|weight| *weight != member.weight)
+            })
+            .map(Member::to_string)
+            .collect();
         gauge!("ring.generation").set(current.generation() as f64);
         RingChanged {
             generation: current.generation(),
             destinations: current.destinations().len(),
             added: &not_in(current, old),
             removed: &not_in(old, current),
-            pending,
+            reweighted: &reweighted,
+            pending: &told(pending),
             took: start.elapsed(),
         }
         .emit();
@@ -358,7 +398,7 @@ impl Membership {
             .roster
             .discovered()
             .iter()
-            .map(|a| a.as_str())
+            .map(|member| &*member.address)
             .collect();
         for (address, destination) in &self.fleet {
             if on_ring.contains(&**address) {
@@ -407,7 +447,7 @@ impl Membership {
     }
 }
 
-fn addresses(endpoints: Vec<Endpoint>) -> Vec<String> {
-    let addresses = endpoints.into_iter().map(|endpoint| endpoint.address);
-    addresses.collect()
+/// Members as logs show them.
+fn told(members: &[Member]) -> Vec<String> {
+    members.iter().map(Member::to_string).collect()
 }

@@ -13,7 +13,7 @@ use tributary_proto::metricpb::Type;
 use crate::config::Config;
 use crate::discovery;
 use crate::ignore::IgnoredTags;
-use crate::ring::{Member, Ring};
+use crate::ring::Ring;
 
 /// How long discovery may take to name the destinations.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,12 +85,9 @@ impl Owners {
         if !problems.is_empty() {
             return Err(problems.into());
         }
-        let members = endpoints.into_iter().map(|endpoint| Member {
-            address: endpoint.address.into(),
-            weight: endpoint.weight,
-        });
+        let algorithm = config.ring.algorithm;
         Ok(Self {
-            ring: Ring::build(config.ring.algorithm, members)?,
+            ring: Ring::build(algorithm, algorithm.members(endpoints))?,
             ignored,
         })
     }

@@ -20,6 +20,8 @@ struct RingStatus {
     generation: u64,
     /// The addresses in the ring's order.
     members: Vec<Arc<str>>,
+    /// The weight of each.
+    weights: Vec<u16>,
     destinations: Vec<Report>,
     next: Option<NextRing>,
 }
@@ -31,6 +33,7 @@ struct NextRing {
     /// From when on it is in force, in milliseconds since the Unix epoch.
     since: u64,
     members: Vec<Arc<str>>,
+    weights: Vec<u16>,
 }
 
 /// The routes.
@@ -48,6 +51,7 @@ async fn ring(State(router): State<Arc<Router>>) -> Json<RingStatus> {
         algorithm: table.ring().algorithm(),
         generation: table.generation(),
         members: members(table),
+        weights: weights(table),
         destinations: table
             .destinations()
             .iter()
@@ -57,6 +61,7 @@ async fn ring(State(router): State<Arc<Router>>) -> Json<RingStatus> {
             generation: table.generation(),
             since: table.since(),
             members: members(table),
+            weights: weights(table),
         }),
     })
 }
@@ -64,6 +69,11 @@ async fn ring(State(router): State<Arc<Router>>) -> Json<RingStatus> {
 fn members(table: &Table) -> Vec<Arc<str>> {
     let members = table.ring().members().iter();
     members.map(|member| member.address.clone()).collect()
+}
+
+fn weights(table: &Table) -> Vec<u16> {
+    let members = table.ring().members().iter();
+    members.map(|member| member.weight).collect()
 }
 
 async fn ledger(State(router): State<Arc<Router>>) -> Json<Statement> {

@@ -225,6 +225,46 @@ fn destinations_come_and_go_when_the_settings_are_read_again() {
 }
 
 #[test]
+fn a_weight_changes_the_ring_when_the_settings_are_read_again() {
+    let program = Program::start(&settings(
+        "'127.0.0.1:1', {address: '127.0.0.1:2', weight: 3}",
+        "debug: false",
+    ));
+    program.until_members(&["127.0.0.1:1", "127.0.0.1:2"]);
+    let ring = program.get("/api/ring");
+    assert_eq!(ring["weights"], serde_json::json!([1, 3]));
+    let generation = ring["generation"].as_u64().unwrap();
+
+    program.reload(
+        &settings(
+            "'127.0.0.1:1', {address: '127.0.0.1:2', weight: 0}",
+            "debug: false",
+        ),
+        "settings read again and applied",
+    );
+    // It counts from the next boundary of intervals on.
+    let ring = program.until(|| {
+        let ring = program.get("/api/ring");
+        (ring["weights"] == serde_json::json!([1, 0])).then_some(ring)
+    });
+    assert_eq!(ring["generation"].as_u64(), Some(generation + 1));
+    assert!(program.log().contains("127.0.0.1:2 (weight 0)"));
+
+    program.reload(
+        &settings("{address: '127.0.0.1:2', weight: 0}", "debug: false"),
+        "settings refused, going on as before",
+    );
+    assert!(
+        program
+            .log()
+            .contains("at least one global must have a weight above 0")
+    );
+    let mut program = program;
+    program.signal("-TERM");
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn settings_that_are_wrong_or_name_nobody_change_nothing() {
     let right = settings("'127.0.0.1:1', '127.0.0.1:2'", "debug: false");
     let program = Program::start(&right);

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tributary_node::BoxError;
-use tributary_node::admin;
+use tributary_node::admin::{self, Readiness};
 use tributary_node::grpc::GrpcSettings;
 use tributary_node::tls::{Acceptor, Alpn, Incoming};
 
@@ -113,6 +113,7 @@ impl Bound {
         config: &Config,
         table: Arc<Table>,
         intake: Arc<Intake>,
+        readiness: &Readiness,
     ) -> Result<Doors, BoxError> {
         let statsd = StatsdConfig {
             listen: config
@@ -131,7 +132,7 @@ impl Bound {
         let stop_grpc = CancellationToken::new();
         let grpc = self
             .grpc
-            .map(|incoming| serve_grpc(incoming, config, &intake, &stop_grpc));
+            .map(|incoming| serve_grpc(incoming, config, &intake, readiness, &stop_grpc));
         Ok(Doors {
             stop_statsd,
             statsd: Some(statsd),
@@ -152,17 +153,23 @@ fn serve_grpc(
     incoming: Incoming,
     config: &Config,
     intake: &Arc<Intake>,
+    readiness: &Readiness,
     stop: &CancellationToken,
 ) -> JoinHandle<()> {
     let settings = GrpcSettings {
         max_message: config.import_max_size.as_usize(),
+        max_connection_age: config.grpc_max_connection_age.get(),
+        max_connection_age_grace: config.grpc_max_connection_age_grace.get(),
         ..GrpcSettings::default()
     };
-    let intake = Arc::clone(intake);
-    let serving = import::serve(incoming, intake, settings, stop.clone(), IMPORT_GRACE);
-    tokio::spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the import server ended");
-        }
-    })
+    let (intake, readiness) = (Arc::clone(intake), readiness.clone());
+    let stop = stop.clone();
+    tokio::spawn(import::serve(
+        incoming,
+        intake,
+        settings,
+        readiness,
+        stop,
+        IMPORT_GRACE,
+    ))
 }

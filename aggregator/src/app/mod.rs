@@ -50,7 +50,7 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     node.serve_admin(import.merge(flusher.ledger_page()))
         .await?;
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
-    let doors = doors.open(&config, table, Arc::clone(&intake))?;
+    let doors = doors.open(&config, table, Arc::clone(&intake), &node.readiness)?;
     flusher.ledger.watch(doors.kernel_drops());
     inherited::warn_of_unused();
     ready.holds();

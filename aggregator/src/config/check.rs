@@ -54,6 +54,10 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         ("interval", config.interval),
         ("forward_timeout", config.forward_timeout),
         ("dedup.window", config.dedup.window),
+        (
+            "grpc_max_connection_age_grace",
+            config.grpc_max_connection_age_grace,
+        ),
     ] {
         if duration.is_zero() {
             problems.add(key, "0s is too short, use for instance 10s");

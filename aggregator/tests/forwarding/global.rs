@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tributary_aggregator::flush::{Aggregates, Emission, FlushSettings, Percentiles, Role, emit};
 use tributary_aggregator::import::{self, DedupBounds, Intake};
 use tributary_aggregator::table::{Table, TableConfig};
+use tributary_node::admin::Readiness;
 use tributary_node::grpc::GrpcSettings;
 use tributary_proto::raw::forward_client::ForwardClient;
 
@@ -44,6 +45,7 @@ impl Global {
             listener,
             Arc::clone(&intake),
             settings,
+            Readiness::new(),
             never,
             Duration::ZERO,
         ));

@@ -21,6 +21,7 @@ use tonic::transport::Endpoint;
 use tributary_aggregator::forward::{Backlog, ForwardConfig, Forwarder, Protocol};
 use tributary_aggregator::import::{self, DedupBounds, Intake, Merge};
 use tributary_aggregator::table::{Table, TableConfig};
+use tributary_node::admin::Readiness;
 use tributary_node::grpc::GrpcSettings;
 use tributary_proto::forwardrpc::MetricList;
 use tributary_proto::json;
@@ -208,6 +209,7 @@ async fn a_server_that_is_stopped_ends_within_its_grace_although_a_stream_stays_
         listener,
         Intake::into_table(&table, DedupBounds::default()),
         GrpcSettings::default(),
+        Readiness::new(),
         stop.clone(),
         Duration::from_millis(100),
     ));
@@ -223,7 +225,7 @@ async fn a_server_that_is_stopped_ends_within_its_grace_although_a_stream_stays_
     eventually(|| (!table.take().is_empty()).then_some(())).await;
     stop.cancel();
     let ended = tokio::time::timeout(PATIENCE, serving).await;
-    ended.unwrap().unwrap().unwrap();
+    ended.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tributary_aggregator::import::{self, DedupBounds, Intake, OpenInterval};
 use tributary_aggregator::table::{Table, TableConfig};
+use tributary_node::admin::Readiness;
 use tributary_node::grpc::GrpcSettings;
 use tributary_proto::ack::{self, Unacknowledged};
 use tributary_proto::forwardrpc::MetricList;
@@ -59,6 +60,7 @@ impl Global {
             listener,
             Arc::clone(&intake),
             GrpcSettings::default(),
+            Readiness::new(),
             CancellationToken::new(),
             Duration::ZERO,
         ));

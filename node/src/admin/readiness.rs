@@ -81,6 +81,11 @@ impl Default for Readiness {
 // === impl State ===
 
 impl State {
+    /// Whether the program is leaving.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Ready, or why not.
     ///
     /// # Errors

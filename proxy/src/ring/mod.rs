@@ -17,10 +17,12 @@ mod veneur;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tributary_node::discovery::Endpoint;
 
 pub use slots::{POINTS_PER_WEIGHT, SEED};
 
@@ -37,6 +39,25 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Whether members' weights mean anything to it.
+    pub const fn knows_weights(self) -> bool {
+        match self {
+            Self::Hashring => true,
+            Self::Veneur => false,
+        }
+    }
+
+    /// These endpoints as members: each of weight 1 where weights mean nothing.
+    pub fn members(self, endpoints: Vec<Endpoint>) -> Vec<Member> {
+        endpoints
+            .into_iter()
+            .map(|Endpoint { address, weight }| Member {
+                address: address.into(),
+                weight: if self.knows_weights() { weight } else { 1 },
+            })
+            .collect()
+    }
+
     /// The name in configuration and answers.
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,6 +74,16 @@ pub struct Member {
     pub address: Arc<str>,
     /// The share of keys against other members'; 1 is a plain member, 0 owns nothing.
     pub weight: u16,
+}
+
+impl fmt::Display for Member {
+    /// The address, and the weight unless that is 1.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.weight {
+            1 => f.write_str(&self.address),
+            weight => write!(f, "{} (weight {weight})", self.address),
+        }
+    }
 }
 
 impl Member {
@@ -141,23 +172,17 @@ impl Ring {
         &self.members
     }
 
-    /// Whether a ring of these addresses, each of weight 1, would be this one.
-    pub fn is_of(&self, addresses: &[String]) -> bool {
+    /// Whether a ring of these members would be this one.
+    pub fn is_of(&self, members: &[Member]) -> bool {
         let mut known = std::collections::HashSet::new();
-        let mut addresses: Vec<&str> = addresses
+        let mut members: Vec<&Member> = members
             .iter()
-            .map(String::as_str)
-            .filter(|address| known.insert(*address))
+            .filter(|member| known.insert(&member.address))
             .collect();
         if self.algorithm == Algorithm::Hashring {
-            addresses.sort_unstable();
+            members.sort_unstable_by(|a, b| a.address.cmp(&b.address));
         }
-        self.members.len() == addresses.len()
-            && self
-                .members
-                .iter()
-                .zip(addresses)
-                .all(|(member, address)| *member.address == *address && member.weight == 1)
+        self.members.iter().eq(members)
     }
 
     /// The algorithm that placed them.
