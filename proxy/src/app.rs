@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_node::config::Problems;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
-use tributary_node::{BoxError, Node, Reloads, admin};
+use tributary_node::{BoxError, Node, Reloads, admin, inherited};
 
 use crate::config::Config;
 use crate::destination::{Budget, Limits, Settings};
@@ -102,6 +102,7 @@ impl Proxy {
         let routes = ingest::import::routes(router.clone(), max_message, closing.clone())
             .merge(status::routes(router.clone()));
         let http_address = node.serve_admin(routes).await?;
+        inherited::warn_of_unused();
 
         let rules = Rules {
             algorithm: config.ring.algorithm,
