@@ -21,7 +21,8 @@ use crate::sink::{RoutingRule, SinkConfig};
 pub struct Config {
     /// Where DogStatsD is taken: `udp://`, `udp4://`, `udp6://`, `tcp://`, `tcp4://` or `tcp6://` with `host:port`, `unixgram:///path` or
     /// `unixgram://@name` for datagrams, `unix:///path` for streams. Default: `udp://127.0.0.1:8126` for an agent, and for an aggregator that
-    /// listens nowhere else; none for a global that has a `grpc_address` or an `http_address`.
+    /// listens nowhere else; none for a global that has a `grpc_address` or an `http_address`. A socket of one of these addresses that the process
+    /// was started with (systemd's socket activation) is used instead of a new one, and likewise for `grpc_address` and `http_address`.
     pub statsd_listen_addresses: Option<Vec<String>>,
 
     /// TLS on the TCP addresses among them; with `client_ca_file`, only clients with a certificate come in. UDP and Unix sockets have none.

@@ -71,6 +71,7 @@ fn agree(decoded: &Metric, scanned: &Scanned<'_>) {
         index: decoded.index,
     });
     assert_eq!(scanned.stamp, stamp);
+    assert_eq!(scanned.interval, decoded.interval);
     let value = decoded.value.as_ref().map(|value| match value {
         Value::Counter(_) => ValueField::Counter,
         Value::Gauge(_) => ValueField::Gauge,

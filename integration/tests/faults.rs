@@ -148,7 +148,7 @@ async fn without_faults_everything_comes_out_once() -> Outcome {
     sleep(Duration::from_secs(5)).await;
     let verdict = fleet.settle("no fault", load).await?;
     assert!(verdict.is_exact(), "{verdict}");
-    assert!(verdict.sent > 60_000, "{verdict}");
+    assert!(verdict.sent > 20_000, "{verdict}");
     assert_eq!(verdict.split, 0);
     fleet.balances().await?;
     Ok(())
@@ -182,7 +182,7 @@ async fn a_stopped_global_delays_no_metric_of_another() -> Outcome {
     // While one is stopped, each interval of the others is as full as before.
     sleep(Duration::from_secs(6)).await;
     let from = unix_now();
-    sleep(Duration::from_secs(12)).await;
+    sleep(Duration::from_secs(14)).await;
     let to = unix_now();
     for global in &fleet.globals[1..] {
         let emitted = global.emitted()?;
@@ -199,14 +199,14 @@ async fn a_stopped_global_delays_no_metric_of_another() -> Outcome {
         }
         // A busy machine holds one up now and then; a proxy that waits for the stopped one holds up all.
         assert!(
-            late.len() <= 3,
+            late.len() as i64 * 2 < to - from,
             "{} was held up: {late:?}\n{}",
             global.grpc,
             fleet.proxies[0].program.log()
         );
     }
     fleet.globals[0].program.signal(Signal::SIGCONT)?;
-    let verdict = fleet.settle("global stopped for 18 s", load).await?;
+    let verdict = fleet.settle("global stopped for 20 s", load).await?;
     assert!(verdict.is_exact(), "{verdict}");
     fleet.balances().await?;
     Ok(())

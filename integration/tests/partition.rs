@@ -186,7 +186,7 @@ async fn a_cut_link_between_proxies_and_globals_costs_nothing() -> Outcome {
         .suffer(name, Line::Cut, Duration::from_secs(8))
         .await?;
     assert!(report.is_exact(), "{}", report.verdict);
-    assert!(report.delay > Duration::from_secs(7), "it was not cut");
+    assert!(report.delay > Duration::from_secs(5), "it was not cut");
     Ok(())
 }
 
@@ -203,7 +203,7 @@ async fn a_cut_link_between_agents_and_proxies_costs_nothing() -> Outcome {
         .suffer(name, Line::Cut, Duration::from_secs(8))
         .await?;
     assert!(report.is_exact(), "{}", report.verdict);
-    assert!(report.delay > Duration::from_secs(7), "it was not cut");
+    assert!(report.delay > Duration::from_secs(5), "it was not cut");
     Ok(())
 }
 

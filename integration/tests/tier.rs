@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tributary_integration::tier::{Aggregator, Binaries, Emitted, Proxy, Tier, wait_for};
@@ -105,8 +105,9 @@ async fn each_key_of_two_agents_is_emitted_by_one_global_with_exact_totals() -> 
 #[tokio::test]
 async fn percentiles_of_100_000_samples_are_within_one_percent_of_exact() -> Outcome {
     let mut tier = Tier::new(binaries())?;
-    // All samples of the test fall into one interval.
-    tier.set_interval(Duration::from_secs(8));
+    // All samples fall into one interval.
+    let interval = Duration::from_secs(8);
+    tier.set_interval(interval);
     let (proxies, globals) = upstream(&tier).await?;
     let mut agents = Vec::new();
     for number in 1..=2 {
@@ -117,30 +118,27 @@ async fn percentiles_of_100_000_samples_are_within_one_percent_of_exact() -> Out
                 .await?,
         );
     }
-    next_interval(Duration::from_secs(8)).await;
-    let mut samples = Vec::with_capacity(100_000);
-    let mut random = fastrand::Rng::with_seed(7);
-    for datagram in 0..5_000 {
-        let mut lines = String::new();
-        for _ in 0..20 {
-            // Exponential with a mean of 100 ms, as written on the wire.
-            let value = (-(1.0 - random.f64()).ln() * 1e5).round() / 1e3;
-            samples.push(value);
-            lines.push_str(&format!("e2e.latency:{value}|ms|#env:test\n"));
+    let mut attempt = 0;
+    let (metric, samples) = loop {
+        attempt += 1;
+        let metric = format!("e2e.latency{attempt}");
+        next_interval(interval).await;
+        let began = SystemTime::now();
+        let samples = send_latencies(&agents, &metric).await?;
+        // What is sent waits in no queue for long: a second is left for it.
+        if began.elapsed()? < interval - Duration::from_secs(1) {
+            break (metric, samples);
         }
-        agents[datagram % 2].send(&lines)?;
-        if datagram % 50 == 0 {
-            // Keeps the load under what a debug build takes in.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        if attempt == 5 {
+            return Err("the machine is too slow to send 100,000 samples in an interval".into());
         }
-    }
-    samples.sort_unstable_by(f64::total_cmp);
+    };
     for (q, suffix) in [
         (0.5, "50percentile"),
         (0.75, "75percentile"),
         (0.99, "99percentile"),
     ] {
-        let name = format!("e2e.latency.{suffix}");
+        let name = format!("{metric}.{suffix}");
         let found = wait_for(&name, async || {
             let found: Vec<_> = emitted(&globals)
                 .ok()?
@@ -156,14 +154,37 @@ async fn percentiles_of_100_000_samples_are_within_one_percent_of_exact() -> Out
         assert!(off < 0.01, "{name}: {} instead of {exact}", found[0].value);
     }
     // The agents emit the aggregates of what each saw itself: together all of it.
+    let count = format!("{metric}.count");
     let counts: f64 = agents
         .iter()
         .flat_map(|agent| agent.emitted().unwrap_or_default())
-        .filter(|point| point.name == "e2e.latency.count")
+        .filter(|point| point.name == count)
         .map(|point| point.value)
         .sum();
     assert_eq!(counts, 100_000.0);
     Ok(())
+}
+
+/// Sends 100,000 samples to the agents in turn, and gives them in order.
+async fn send_latencies(agents: &[Aggregator], metric: &str) -> io::Result<Vec<f64>> {
+    let mut samples = Vec::with_capacity(100_000);
+    let mut random = fastrand::Rng::with_seed(7);
+    for datagram in 0..5_000 {
+        let mut lines = String::new();
+        for _ in 0..20 {
+            // Exponential with a mean of 100 ms, as written on the wire.
+            let value = (-(1.0 - random.f64()).ln() * 1e5).round() / 1e3;
+            samples.push(value);
+            lines.push_str(&format!("{metric}:{value}|ms|#env:test\n"));
+        }
+        agents[datagram % 2].send(&lines)?;
+        if datagram % 50 == 0 {
+            // Keeps the load under what a debug build takes in.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    samples.sort_unstable_by(f64::total_cmp);
+    Ok(samples)
 }
 
 /// Sleeps until just after the next flush, so that a whole interval lies ahead.

@@ -55,6 +55,7 @@ fn agree(scanned: &Scanned<'_>, decoded: &Metric) {
         Value::Set(_) => ValueField::Set,
     });
     assert_eq!(scanned.value, value);
+    assert_eq!(scanned.interval, decoded.interval);
     match scanned.stamp {
         None => assert_eq!(decoded.origin, 0),
         Some(stamp) => assert_eq!(
@@ -153,7 +154,7 @@ fn any_value() -> impl Strategy<Value = Option<Value>> {
 
 fn any_metric() -> impl Strategy<Value = Metric> {
     let text = prop_oneof!["[a-z.:_]{0,20}", ".{0,20}", "[a-z]{100,200}"];
-    let stamp = prop_oneof![Just((0, 0, 0)), any::<(u64, u64, u32)>()];
+    let stamp = prop_oneof![Just((0, 0, 0, 0)), any::<(u64, u64, u32, u64)>()];
     (
         prop_oneof!["[a-z.]{1,30}", ".{1,10}"],
         vec(text, 0..20),
@@ -170,13 +171,14 @@ fn any_metric() -> impl Strategy<Value = Metric> {
             origin: stamp.0,
             flush: stamp.1,
             index: stamp.2,
+            interval: stamp.3,
             value,
         })
 }
 
 /// A field that `Metric` does not have, encoded.
 fn unknown_field() -> impl Strategy<Value = Vec<u8>> {
-    let number = prop_oneof![Just(4_u32), 10..1000_u32, 1004..(1_u32 << 29)];
+    let number = prop_oneof![Just(4_u32), 10..1001_u32, 1005..(1_u32 << 29)];
     let content = prop_oneof![
         any::<u64>().prop_map(|value| {
             let mut out = Vec::new();

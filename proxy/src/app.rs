@@ -22,7 +22,7 @@ use tributary_node::consul::Registration;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
 use tributary_node::tls::{Acceptor, Alpn, Incoming};
-use tributary_node::{BoxError, Node, Reloads, admin};
+use tributary_node::{BoxError, Node, Reloads, admin, inherited};
 use tributary_proto::raw::forward_server::SERVICE_NAME;
 
 use crate::config::Config;
@@ -113,6 +113,7 @@ impl Proxy {
         let routes = ingest::import::routes(router.clone(), max_message, closing.clone())
             .merge(status::routes(router.clone()));
         let http_address = node.serve_admin(routes).await?;
+        inherited::warn_of_unused();
 
         let rules = Rules {
             algorithm: config.ring.algorithm,

@@ -92,8 +92,8 @@ pub struct Config {
     /// Tags that are left out of a metric's key, so that series which differ in them alone go to one global. The metric keeps them. Every
     /// proxy must have the same list.
     pub ignore_tags: Vec<TagMatcher>,
-    /// The aggregators' interval. A global that is discovered takes its keys over at the next multiple of it by the wall clock, so that no key
-    /// is split between two globals within an interval. Must be the same as the aggregators', and on every proxy.
+    /// The aggregators' interval. A global that is discovered takes its keys over at the next multiple of it by the wall clock, or the one after
+    /// that if less than half an interval is left, so that no key is split between two globals within an interval. Must be the same as the aggregators', and on every proxy.
     pub interval: Duration,
     /// How much may wait for the globals, in memory.
     pub queue: QueueConfig,

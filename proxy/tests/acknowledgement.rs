@@ -101,7 +101,7 @@ async fn a_stopped_global_costs_one_request_a_moment_and_the_others_nothing() {
     let well = ours(Manner::Takes).await;
     let stops = ours(Manner::Stops(runs)).await;
     let addresses = [well.address.clone(), stops.address.clone()];
-    let proxy = proxy(&with("stall_after: 200ms, ack_timeout: 60s"), &addresses).await;
+    let proxy = proxy(&with("stall_after: 1500ms, ack_timeout: 60s"), &addresses).await;
     let sent = stamped(1, 1, 200);
     assert!(left(send(&proxy, &sent).await, 200).is_empty());
 
@@ -113,7 +113,7 @@ async fn a_stopped_global_costs_one_request_a_moment_and_the_others_nothing() {
         left(send(&proxy, &stamped(1, 2, 200)).await, 200),
         of_stopped
     );
-    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert!(start.elapsed() >= Duration::from_millis(1500));
     let calls = stops.calls();
     let start = Instant::now();
     for flush in 3..13 {
@@ -122,7 +122,8 @@ async fn a_stopped_global_costs_one_request_a_moment_and_the_others_nothing() {
             of_stopped
         );
     }
-    assert!(start.elapsed() < Duration::from_secs(5));
+    // Not even two of the ten have waited as the first one had to.
+    assert!(start.elapsed() < Duration::from_secs(3));
     assert_eq!(stops.calls(), calls);
     let report = |proxy: &Running| {
         let table = proxy.router.table();
@@ -194,7 +195,7 @@ async fn after_the_time_for_acknowledgements_the_sender_learns_what_is_known() {
     let well = ours(Manner::Takes).await;
     let slow = ours(Manner::Hangs).await;
     let addresses = [well.address.clone(), slow.address.clone()];
-    let config = with("ack_timeout: 300ms, stall_after: 60s");
+    let config = with("ack_timeout: 2s, stall_after: 60s");
     let config = tributary_proxy::config::Config {
         shutdown_timeout: tributary_node::config::Duration::seconds(1),
         ..config
@@ -330,7 +331,7 @@ async fn a_full_queue_leaves_only_its_own_part_with_the_sender() {
     let slow = ours(Manner::Hangs).await;
     let addresses = [well.address.clone(), slow.address.clone()];
     let config =
-        with("stall_after: 60s, ack_timeout: 400ms, queue: {per_destination: 64KiB, total: 1MiB}");
+        with("stall_after: 60s, ack_timeout: 5s, queue: {per_destination: 64KiB, total: 1MiB}");
     let config = tributary_proxy::config::Config {
         shutdown_timeout: tributary_node::config::Duration::seconds(1),
         ..config
@@ -351,7 +352,7 @@ async fn a_full_queue_leaves_only_its_own_part_with_the_sender() {
     let of_slow = owned_by(&slow.address, &addresses, &sent);
     let start = Instant::now();
     assert_eq!(left(send(&proxy, &sent).await, 400), of_slow);
-    assert!(start.elapsed() < Duration::from_millis(400));
+    assert!(start.elapsed() < Duration::from_secs(4));
     assert_eq!(
         proxy.router.ledger().totals().returned["queue_full"],
         of_slow.len() as u64

@@ -178,7 +178,7 @@ async fn what_a_destination_refuses_is_lost_and_the_next_goes_on() {
 async fn an_answer_that_does_not_come_in_time_is_not_waited_for_any_longer() {
     let hung = global(Manner::Hangs).await;
     let config = configured(
-        "{grpc_address: '127.0.0.1:0', http_address: '127.0.0.1:0', forward_timeout: 100ms}",
+        "{grpc_address: '127.0.0.1:0', http_address: '127.0.0.1:0', forward_timeout: 1s}",
     );
     let proxy = proxy(&config, [&hung.address]).await;
     proxy

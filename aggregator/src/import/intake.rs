@@ -73,7 +73,7 @@ impl OpenInterval {
     /// Whether what is handed over as of this interval can be merged. One that ends between ours is of a global with other intervals, and says
     /// nothing here.
     fn takes(self, interval: u64) -> bool {
-        interval == self.time || interval % self.length.max(1) != 0
+        interval == self.time || !interval.is_multiple_of(self.length.max(1))
     }
 }
 

@@ -152,7 +152,7 @@ async fn a_stalled_destination_holds_up_neither_the_flush_nor_another_destinatio
     let stalled = Upstream::start(Behaviour::Stall).await;
     let sound = Upstream::start(Behaviour::Accept).await;
     let forwarder = Forwarder::start(ForwardConfig {
-        timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(4),
         at_once: 2,
         batch: BatchLimits {
             metrics: 10,
@@ -163,7 +163,7 @@ async fn a_stalled_destination_holds_up_neither_the_flush_nor_another_destinatio
     .unwrap();
     let start = Instant::now();
     forwarder.send(counters(500));
-    assert!(start.elapsed() < Duration::from_millis(400));
+    assert!(start.elapsed() < Duration::from_secs(3));
     drained(&forwarder).await;
     // At most two batches went to the stalled one, and are not sent again: they may have been taken.
     let (held, arrived) = (stalled.metrics(), sound.metrics());
@@ -181,7 +181,7 @@ async fn a_stalled_destination_is_used_again_when_it_answers() {
     let _recording = recorded.record();
     let upstream = Upstream::start(Behaviour::Stall).await;
     let forwarder = Forwarder::start(ForwardConfig {
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_secs(1),
         ..config(&[&upstream])
     })
     .unwrap();

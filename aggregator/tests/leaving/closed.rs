@@ -1,6 +1,5 @@
 //! The ways in once nothing more is taken.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,8 +71,8 @@ impl Global {
         }
     }
 
-    /// Merges what is handed over for this interval; otherwise gives the positions of what was turned away.
-    async fn hand_over(&mut self, interval: u64, mut metrics: Vec<Metric>) -> Vec<Range<u32>> {
+    /// Merges what is handed over for this interval; otherwise gives the ranges of what was turned away.
+    async fn hand_over(&mut self, interval: u64, mut metrics: Vec<Metric>) -> Vec<(u32, u32)> {
         let total = metrics.len() as u32;
         for metric in &mut metrics {
             metric.interval = interval;
@@ -88,7 +87,11 @@ impl Global {
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert!(ack::read_turned_away(status.metadata()) && ack::read_dedup(status.metadata()));
         let left = Unacknowledged::read(status.metadata(), total + 2);
-        left.unwrap().unwrap().ranges().collect()
+        let ranges = left.unwrap().unwrap();
+        ranges
+            .ranges()
+            .map(|range| (range.start, range.end))
+            .collect()
     }
 
     fn merged(&self) -> u64 {
@@ -112,7 +115,7 @@ async fn what_is_handed_over_is_merged_into_its_interval_or_not_at_all() {
     assert_eq!(intake.begin(open(20_000), || global.merged()).await, 4);
     for interval in [10_000, 30_000] {
         let left = global.hand_over(interval, of(10)).await;
-        assert_eq!(left, [1..3], "{interval}");
+        assert_eq!(left, [(1, 3)], "{interval}");
     }
     assert_eq!(global.merged(), 4, "the others'");
     // Turned away before, and new all the same.

@@ -240,7 +240,7 @@ async fn what_nobody_takes_is_emitted_where_it_is_and_nothing_more_is_let_in() {
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let took = tokio::task::block_in_place(|| leaving.stop());
-    assert!(took < Duration::from_millis(4500), "{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
     going.store(false, Ordering::SeqCst);
     let (taken, refused) = late.await.unwrap();
     assert!(taken > 0 && refused > 10, "{taken} {refused}");
@@ -373,7 +373,7 @@ async fn what_may_have_been_taken_is_not_emitted_a_second_time() {
         let own = UdpSocket::bind("127.0.0.1:0").unwrap();
         own.send_to(b"own:3|c", leaving.statsd()).unwrap();
         let took = tokio::task::block_in_place(|| leaving.stop());
-        assert!(took < Duration::from_millis(3500), "{took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
         let points = by_name(&leaving.points());
         let log = leaving.log();
         assert_eq!(points.get("own []"), Some(&3.0), "{log}");
