@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tributary_integration::manual::manual;
-use tributary_integration::{audit, demo};
+use tributary_integration::{audit, demo, ring};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -24,6 +24,9 @@ enum Command {
     Demo(demo::Options),
     /// Read the ledgers of a running fleet, add them up, and say what is unaccounted for: 0 when all is well.
     Audit(audit::Options),
+    /// Ask about rings without a process running.
+    #[command(subcommand)]
+    Ring(ring::Question),
     /// Print the manual of all settings as Markdown.
     Manual,
     /// Run the proxy: the same program as `tributary-proxy`.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             tributary_aggregator::main(rest.of("tributary aggregator"))
         }
         Some(Command::Audit(options)) => run_audit(options),
+        Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Manual) => print_manual(),
         Some(Command::Demo(options)) => run_demo(options),
         None => run_demo(call.demo),
