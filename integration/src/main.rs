@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tributary_integration::manual::manual;
-use tributary_integration::{audit, demo, ring};
+use tributary_integration::{audit, demo, emit, ring};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Demo(demo::Options),
     /// Read the ledgers of a running fleet, add them up, and say what is unaccounted for: 0 when all is well.
     Audit(audit::Options),
+    /// Send a metric, an event or a service check to a DogStatsD listener, or time a command.
+    Emit(Box<emit::Options>),
     /// Ask about rings without a process running.
     #[command(subcommand)]
     Ring(ring::Question),
@@ -51,13 +53,14 @@ impl Rest {
 }
 
 fn main() -> ExitCode {
-    let call = Call::parse();
+    let call = Call::parse_from(emit::with_two_dashes(std::env::args_os()));
     match call.command {
         Some(Command::Proxy(rest)) => tributary_proxy::main(rest.of("tributary proxy")),
         Some(Command::Aggregator(rest)) => {
             tributary_aggregator::main(rest.of("tributary aggregator"))
         }
         Some(Command::Audit(options)) => run_audit(options),
+        Some(Command::Emit(options)) => run_emit(*options),
         Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Manual) => print_manual(),
         Some(Command::Demo(options)) => run_demo(options),
@@ -75,6 +78,11 @@ fn print_manual() -> ExitCode {
 #[tokio::main]
 async fn run_audit(options: audit::Options) -> ExitCode {
     audit::run(options).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_emit(options: emit::Options) -> ExitCode {
+    emit::run(options).await
 }
 
 #[tokio::main]
