@@ -9,4 +9,5 @@ pub mod emit;
 pub mod faults;
 pub mod manual;
 pub mod ring;
+pub mod tap;
 pub mod tier;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tributary_integration::manual::manual;
-use tributary_integration::{audit, demo, emit, ring};
+use tributary_integration::{audit, demo, emit, ring, tap};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Audit(audit::Options),
     /// Send a metric, an event or a service check to a DogStatsD listener, or time a command.
     Emit(Box<emit::Options>),
+    /// Show live metrics that pass a running proxy or aggregator.
+    Tap(tap::Options),
     /// Ask about rings without a process running.
     #[command(subcommand)]
     Ring(ring::Question),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Audit(options)) => run_audit(options),
         Some(Command::Emit(options)) => run_emit(*options),
+        Some(Command::Tap(options)) => run_tap(options),
         Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Manual) => print_manual(),
         Some(Command::Demo(options)) => run_demo(options),
@@ -83,6 +86,11 @@ async fn run_audit(options: audit::Options) -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn run_emit(options: emit::Options) -> ExitCode {
     emit::run(options).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_tap(options: tap::Options) -> ExitCode {
+    tap::run(options).await
 }
 
 #[tokio::main]

@@ -3,8 +3,11 @@
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
-use tributary_integration::tier::{Aggregator, Binaries, Tier, free_address, wait_for};
+use tributary_integration::tier::{
+    Aggregator, Binaries, PATIENCE, Tier, free_address, get, wait_for,
+};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -245,5 +248,126 @@ async fn ring_simulate_answers_as_text_and_as_json() -> Outcome {
         "b=2",
     ];
     assert_eq!(tributary(&nobody).await?.status.code(), Some(1));
+    Ok(())
+}
+
+/// A tap under way, ended when it has shown so many metrics.
+fn tap(address: &str, filter: &str, limit: &str) -> std::io::Result<tokio::process::Child> {
+    Command::new(TRIBUTARY)
+        .args([
+            "tap", address, filter, "--rate", "1000/s", "--json", "--limit", limit,
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// What a tap showed, metrics only.
+async fn shown(child: tokio::process::Child) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await??;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = stdout(&output);
+    let lines = lines.lines().map(serde_json::from_str);
+    let lines: Vec<Value> = lines.collect::<Result<_, _>>()?;
+    Ok(lines
+        .into_iter()
+        .filter(|line| line.get("tap").is_none())
+        .collect())
+}
+
+#[tokio::test]
+async fn tap_shows_the_same_metric_at_each_tier_on_its_way() -> Outcome {
+    let tier = Tier::new(Binaries::of(TRIBUTARY))?;
+    let global = tier.global("g").start().await?;
+    let proxy = tier.proxy("p").destination(&global.grpc).start().await?;
+    let agent = tier.agent("a").forward_to(&proxy.grpc).start().await?;
+    let filter = "name~^tap[.]seen$ env:prod -env:stage type:timer";
+    let taps = [&agent.http, &proxy.http, &global.http].map(|address| tap(address, filter, "1"));
+    let [at_agent, at_proxy, at_global] = taps;
+    let (mut at_agent, at_proxy, at_global) = (at_agent?, at_proxy?, at_global?);
+    // Sent again and again, since the taps open when they do.
+    let sending = async {
+        loop {
+            agent.send("tap.seen:12.5|ms|@0.5|#env:prod,b\ntap.seen:1|ms|#env:stage\ntap.other:1|ms|#env:prod").ok();
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let agents = async {
+        at_agent.wait().await?;
+        shown(at_agent).await
+    };
+    let (agents, proxys, globals) = tokio::select! {
+        () = sending => unreachable!("it has no end"),
+        all = async { tokio::join!(agents, shown(at_proxy), shown(at_global)) } => all,
+    };
+    let (agents, proxys, globals) = (agents?, proxys?, globals?);
+    let [sample] = agents.as_slice() else {
+        return Err(format!("{agents:?}").into());
+    };
+    assert_eq!(
+        (&sample["value"], &sample["rate"], &sample["from"]),
+        (&json!(12.5), &json!(0.5), &json!("dogstatsd"))
+    );
+    let [routed] = proxys.as_slice() else {
+        return Err(format!("{proxys:?}").into());
+    };
+    assert_eq!(routed["destination"], json!(global.grpc));
+    assert_eq!(routed["tags"], json!(["b", "env:prod"]));
+    let [imported] = globals.as_slice() else {
+        return Err(format!("{globals:?}").into());
+    };
+    assert_eq!(imported["from"], "import");
+    assert!(imported["samples"].as_f64() >= Some(2.0), "{imported}");
+    assert_eq!(imported["origin"], routed["origin"], "the agent's");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tap_is_refused_where_it_cannot_be_and_closed_when_its_client_goes() -> Outcome {
+    let tier = Tier::new(Binaries::of(TRIBUTARY))?;
+    let agent = tier.agent("a").start().await?;
+    let bad = tributary(&["tap", &agent.http, "name~("]).await?;
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(stderr(&bad).contains("unclosed group"), "{}", stderr(&bad));
+    let status = get(&agent.http, "/api/tap?filter=name~(").await?.status;
+    assert_eq!(status, 400);
+    let negated = [
+        "tap",
+        &agent.http,
+        "--limit",
+        "0",
+        "--",
+        "-type:set",
+        "-env:prod",
+    ];
+    assert_eq!(tributary(&negated).await?.status.code(), Some(0));
+    let nobody = tributary(&["tap", &free_address()?]).await?;
+    assert_eq!(nobody.status.code(), Some(1));
+    // More than may be open at once, one after the other: each makes room when it is killed.
+    for _ in 0..2 {
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            let open = wait_for("a tap to open", async || {
+                let mut child = tap(&agent.http, "name:nothing", "1").ok()?;
+                let mut lines = BufReader::new(child.stdout.take()?).lines();
+                // It tells that it is open; one that is refused says nothing here.
+                lines.next_line().await.ok()??;
+                Some((child, lines))
+            });
+            held.push(open.await?);
+        }
+        let refused = tributary(&["tap", &agent.http, "--limit", "0"]).await?;
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            stderr(&refused).contains("8 taps are open already"),
+            "{}",
+            stderr(&refused)
+        );
+        for (mut child, _) in held {
+            child.kill().await?;
+        }
+    }
     Ok(())
 }

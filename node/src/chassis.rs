@@ -25,6 +25,7 @@ use crate::admin::{self, Admin, Limits, ListenError, Readiness};
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::lifecycle::{Leaving, Signals};
+use crate::tap::{self, Taps};
 use crate::telemetry::{self, LogFormat, LogHandle, Logging, Recorder};
 
 /// Anything that can go wrong with a program as a whole.
@@ -83,6 +84,8 @@ pub struct Node {
     pub readiness: Readiness,
     /// The self-metrics.
     pub recorder: Recorder,
+    /// Who looks at live metrics: to be shown what passes.
+    pub taps: Taps,
     name: &'static str,
     version: &'static str,
     /// What `/config` shows.
@@ -162,7 +165,9 @@ impl Node {
     /// A node for `program` with these settings; [`run`] makes one, and so may a test.
     pub fn new<P: Program>(settings: &P, recorder: Recorder) -> Self {
         let chassis = settings.chassis();
+        let gone = CancellationToken::new();
         Self {
+            taps: Taps::new(gone.clone()),
             stop: CancellationToken::new(),
             readiness: Readiness::new(),
             recorder,
@@ -174,7 +179,7 @@ impl Node {
             file: None,
             hang_ups: Arc::default(),
             logs: None,
-            gone: CancellationToken::new(),
+            gone,
             tasks: TaskTracker::new(),
         }
     }
@@ -209,6 +214,7 @@ impl Node {
             },
         };
         tracing::info!(%address, "admin server listens");
+        let extra = extra.merge(tap::routes(self.taps.clone()));
         self.tasks
             .spawn(admin.serve(listener, extra, self.gone.clone()));
         Ok(Some(address))

@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod lifecycle;
 pub mod reload;
 pub mod repeats;
+pub mod tap;
 pub mod telemetry;
 
 pub use chassis::{BoxError, Chassis, Node, Program, run};

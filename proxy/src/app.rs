@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_node::config::Problems;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
+use tributary_node::tap::Taps;
 use tributary_node::{BoxError, Node, Reloads, admin};
 
 use crate::config::Config;
@@ -95,7 +96,7 @@ impl Proxy {
             address => Some(admin::bind(address).await?),
         };
         let budget = Arc::new(Budget::new(config.queue.total.as_usize()));
-        let router = router(config, budget.clone())?;
+        let router = router(config, budget.clone(), node.taps.clone())?;
         let max_message = config.max_message_size.as_usize();
         let closing = CancellationToken::new();
         let activity = Arc::new(Activity::default());
@@ -324,11 +325,11 @@ fn two(listener: TcpListener) -> io::Result<(TcpListener, TcpListener)> {
 }
 
 /// A router without destinations.
-fn router(config: &Config, budget: Arc<Budget>) -> Result<Arc<Router>, BoxError> {
+fn router(config: &Config, budget: Arc<Budget>, taps: Taps) -> Result<Arc<Router>, BoxError> {
     let ignored = Arc::new(ignored(config)?);
     let ring = Arc::new(Ring::build(config.ring.algorithm, [])?);
     let nobody = Table::new(0, 0, ring, ignored, Vec::new());
-    Ok(Arc::new(Router::new(nobody, budget)))
+    Ok(Arc::new(Router::new(nobody, budget).with_taps(taps)))
 }
 
 /// Closes an interval of the ledger at each multiple of it by the wall clock.

@@ -7,6 +7,7 @@
 //! | `/version` | name and version |
 //! | `/config`, `/config/json`, `/config/yaml` | the settings in force, secrets hidden |
 //! | `/metrics` | self-metrics as Prometheus text |
+//! | `/api/tap` | live metrics, see [`crate::tap`] |
 //! | `/debug/pprof/profile`, `/debug/pprof/flamegraph` | CPU profiles; 404 unless enabled |
 //!
 //! A program adds its own routes, such as `POST /import`. HTTP/1.1 and HTTP/2 without TLS are spoken on the same port.
