@@ -26,7 +26,7 @@ use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::lifecycle::{Leaving, Signals};
 use crate::tap::{self, Taps};
-use crate::telemetry::{self, LogFormat, LogHandle, Logging, Recorder};
+use crate::telemetry::{self, Level, LogFormat, LogHandle, Logging, Recorder};
 
 /// Anything that can go wrong with a program as a whole.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -56,6 +56,8 @@ pub struct Chassis {
     pub http_body_limit: Size,
     /// Whether details are logged (`debug`).
     pub debug: bool,
+    /// Which lines are logged (`log_level`); empty: by `debug`.
+    pub log_level: String,
     /// How log lines look (`log_format`).
     pub log_format: LogFormat,
     /// Whether CPU profiles can be taken (`enable_profiling`).
@@ -112,6 +114,7 @@ impl Default for Chassis {
             http_address: String::new(),
             http_body_limit: Size::mib(32),
             debug: false,
+            log_level: String::new(),
             log_format: LogFormat::Text,
             enable_profiling: false,
             stats_address: String::new(),
@@ -141,8 +144,21 @@ impl Chassis {
         if self.stats_interval.is_zero() {
             problems.add("stats_interval", "0s is too short, use for instance 10s");
         }
+        if !self.log_level.trim().is_empty()
+            && let Err(error) = self.log_level.parse::<Level>()
+        {
+            problems.add("log_level", error);
+        }
         if let Err(error) = telemetry::check_dsn(&self.sentry_dsn) {
             problems.add("sentry_dsn", error);
+        }
+    }
+
+    fn logging(&self) -> Logging {
+        Logging {
+            format: self.log_format,
+            debug: self.debug,
+            level: self.log_level.clone(),
         }
     }
 
@@ -150,7 +166,7 @@ impl Chassis {
         telemetry::Settings {
             logging: Logging {
                 format: args.log_format.unwrap_or(self.log_format),
-                debug: self.debug,
+                ..self.logging()
             },
             sentry_dsn: self.sentry_dsn.clone(),
             stats_address: self.stats_address.clone(),
@@ -214,7 +230,9 @@ impl Node {
             },
         };
         tracing::info!(%address, "admin server listens");
-        let extra = extra.merge(tap::routes(self.taps.clone()));
+        let extra = extra
+            .merge(tap::routes(self.taps.clone()))
+            .merge(admin::log::routes(self.logs.clone()));
         self.tasks
             .spawn(admin.serve(listener, extra, self.gone.clone()));
         Ok(Some(address))
@@ -252,7 +270,7 @@ impl Node {
         self.config.store(Arc::new(config::redacted(settings)));
         self.leaving.set_bound(chassis.shutdown_timeout.get());
         if let Some(logs) = &self.logs {
-            logs.set_debug(chassis.debug);
+            logs.set_usual(chassis.logging().usual().0);
         }
     }
 
@@ -342,7 +360,7 @@ where
             ..Node::new(&loaded.settings, recorder)
         };
         node.drain_on_stop();
-        telemetry::carry(&node.recorder, &telemetry, &node.tasks, &node.gone);
+        telemetry::carry(&guard, &node.recorder, &telemetry, &node.tasks, &node.gone);
         let whole = async {
             let code = outcome(P::NAME, P::VERSION, start(loaded.settings, node.clone())).await;
             node.finish().await;

@@ -7,6 +7,7 @@
 //! | `/version` | name and version |
 //! | `/config`, `/config/json`, `/config/yaml` | the settings in force, secrets hidden |
 //! | `/metrics` | self-metrics as Prometheus text |
+//! | `/api/log` | what is logged; `PUT` a level to change it, `?for=10m` for a time |
 //! | `/api/tap` | live metrics, see [`crate::tap`] |
 //! | `/debug/pprof/profile`, `/debug/pprof/flamegraph` | CPU profiles; 404 unless enabled |
 //!
@@ -17,6 +18,7 @@
 
 mod body;
 mod listen;
+pub(crate) mod log;
 mod patience;
 mod profile;
 mod readiness;
