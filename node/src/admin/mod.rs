@@ -8,6 +8,7 @@
 //! | `/config`, `/config/json`, `/config/yaml` | the settings in force, secrets hidden |
 //! | `/metrics` | self-metrics as Prometheus text |
 //! | `/api/log` | what is logged; `PUT` a level to change it, `?for=10m` for a time |
+//! | `/api/memory` | what the process holds |
 //! | `/api/tap` | live metrics, see [`crate::tap`] |
 //! | `/debug/pprof/profile`, `/debug/pprof/flamegraph` | CPU profiles; 404 unless enabled |
 //!
@@ -19,6 +20,7 @@
 mod body;
 mod listen;
 pub(crate) mod log;
+mod memory;
 mod patience;
 mod profile;
 mod readiness;
