@@ -12,6 +12,7 @@ use sentry::types::Dsn;
 use sentry::{ClientInitGuard, ClientOptions, Level};
 
 use crate::config::Secret;
+use crate::repeats::More;
 
 /// A DSN that Sentry cannot use. Its text is a secret and not part of the message.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,7 +70,12 @@ impl Reporter {
                 if event.logger.as_deref() == Some(SUMMARY) {
                     return Some(event);
                 }
-                let passes = judge.passes(kind(&event), Instant::now());
+                let kind = kind(&event);
+                // Or each number of more of them would be an issue of its own.
+                if event.message.as_ref().is_some_and(|text| *text != kind) {
+                    event.fingerprint = vec![kind.clone().into()].into();
+                }
+                let passes = judge.passes(kind, Instant::now());
                 let fate = if passes { "sent" } else { "suppressed" };
                 metrics::counter!("sentry.errors_total", "fate" => fate).increment(1);
                 tag(&mut event);
@@ -120,10 +126,15 @@ fn tell(suppressed: u64) {
     }
 }
 
-/// What makes an event one of a kind: its text without what differs from one to the next.
+/// What makes an event one of a kind: its text, without how many more there were of it.
 fn kind(event: &Event<'_>) -> String {
-    let exception = || event.exception.values.last()?.value.clone();
-    event.message.clone().or_else(exception).unwrap_or_default()
+    let exception = || event.exception.values.last()?.value.as_deref();
+    let text = event
+        .message
+        .as_deref()
+        .or_else(exception)
+        .unwrap_or_default();
+    More::cut(text).to_owned()
 }
 
 /// Moves where it happened from a log line's fields to the tags, which Sentry searches by.
@@ -250,6 +261,22 @@ mod tests {
         assert_eq!(limit.overdue(later), 0, "told once");
         assert_eq!(passed("a", later), MOST_OF_ONE_KIND);
         assert_eq!(limit.take_suppressed(), 1000 - MOST_OF_ONE_KIND);
+    }
+
+    #[test]
+    fn how_many_more_there_were_makes_no_kind_of_its_own() {
+        let event = |text: String| Event {
+            message: Some(text),
+            ..Event::default()
+        };
+        assert_eq!(
+            kind(&event(format!("metrics lost{}", More(1234)))),
+            "metrics lost"
+        );
+        assert_eq!(
+            kind(&event("this … and that".to_owned())),
+            "this … and that"
+        );
     }
 
     #[test]
