@@ -184,6 +184,10 @@ pub struct Config {
     /// Logs details.
     pub debug: bool,
 
+    /// Which lines are logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,tributary_aggregator::forward=debug`. Empty: `info`, or
+    /// `debug` with `debug`. The variable `RUST_LOG` overrides it, and so does `PUT /api/log` while the program runs.
+    pub log_level: String,
+
     /// How log lines look: `text` or `json`.
     pub log_format: LogFormat,
 
@@ -288,6 +292,7 @@ impl Default for Config {
             consul_handoff_service_name: String::new(),
             shutdown_timeout: Duration::seconds(30),
             debug: false,
+            log_level: String::new(),
             log_format: LogFormat::default(),
             enable_profiling: false,
             stats_address: String::new(),
@@ -418,6 +423,7 @@ impl Program for Config {
             http_tls: self.http_tls.clone(),
             http_body_limit: self.import_max_size,
             debug: self.debug,
+            log_level: self.log_level.clone(),
             log_format: self.log_format,
             enable_profiling: self.enable_profiling,
             stats_address: self.stats_address.clone(),
@@ -445,5 +451,6 @@ impl Reload for Config {
             .clone_from(&new.metric_sink_routing);
         self.shutdown_timeout = new.shutdown_timeout;
         self.debug = new.debug;
+        self.log_level.clone_from(&new.log_level);
     }
 }

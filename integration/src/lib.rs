@@ -5,6 +5,9 @@
 pub mod audit;
 pub mod consul;
 pub mod demo;
+pub mod emit;
 pub mod faults;
 pub mod manual;
+pub mod ring;
+pub mod tap;
 pub mod tier;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tributary_integration::manual::manual;
-use tributary_integration::{audit, demo};
+use tributary_integration::{audit, demo, emit, ring, tap};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -24,6 +24,13 @@ enum Command {
     Demo(demo::Options),
     /// Read the ledgers of a running fleet, add them up, and say what is unaccounted for: 0 when all is well.
     Audit(audit::Options),
+    /// Send a metric, an event or a service check to a DogStatsD listener, or time a command.
+    Emit(Box<emit::Options>),
+    /// Show live metrics that pass a running proxy or aggregator.
+    Tap(tap::Options),
+    /// Ask about rings without a process running.
+    #[command(subcommand)]
+    Ring(ring::Question),
     /// Print the manual of all settings as Markdown.
     Manual,
     /// Run the proxy: the same program as `tributary-proxy`.
@@ -48,13 +55,16 @@ impl Rest {
 }
 
 fn main() -> ExitCode {
-    let call = Call::parse();
+    let call = Call::parse_from(emit::with_two_dashes(std::env::args_os()));
     match call.command {
         Some(Command::Proxy(rest)) => tributary_proxy::main(rest.of("tributary proxy")),
         Some(Command::Aggregator(rest)) => {
             tributary_aggregator::main(rest.of("tributary aggregator"))
         }
         Some(Command::Audit(options)) => run_audit(options),
+        Some(Command::Emit(options)) => run_emit(*options),
+        Some(Command::Tap(options)) => run_tap(options),
+        Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Manual) => print_manual(),
         Some(Command::Demo(options)) => run_demo(options),
         None => run_demo(call.demo),
@@ -71,6 +81,16 @@ fn print_manual() -> ExitCode {
 #[tokio::main]
 async fn run_audit(options: audit::Options) -> ExitCode {
     audit::run(options).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_emit(options: emit::Options) -> ExitCode {
+    emit::run(options).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_tap(options: tap::Options) -> ExitCode {
+    tap::run(options).await
 }
 
 #[tokio::main]

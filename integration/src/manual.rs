@@ -19,11 +19,11 @@ for the proxy `VENEUR_PROXY_…`, too) work where the key has the same name.
 
 On SIGHUP an aggregator reads its file again. It goes over to what has changed of `forward_address`, `forward_protocol`, `forward_timeout`,
 `forward_retention`, `handoff_address`, `percentiles`, `aggregates`, `count_unique_timeseries`, `metric_sinks`, `metric_sink_routing`,
-`shutdown_timeout` and `debug`, and logs every other changed key as one that needs a restart. A file with anything wrong in it changes nothing.
+`shutdown_timeout`, `debug` and `log_level`, and logs every other changed key as one that needs a restart. A file with anything wrong in it changes nothing.
 What waits for a sink whose settings have changed is written by the new one, and what waits to be forwarded goes to the new addresses.
 
 A proxy does so with the forward addresses and their weights, `ignore_tags` (every proxy must change alike), `queue`, `ack_timeout`, `stall_after`, `failover_after`,
-`dial_timeout`, `forward_timeout`, `shutdown_timeout` and `debug`. A file that names no destination is refused.
+`dial_timeout`, `forward_timeout`, `shutdown_timeout`, `debug` and `log_level`. A file that names no destination is refused.
 
 ";
 

@@ -26,7 +26,8 @@ use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::inherited;
 use crate::lifecycle::{Leaving, Signals};
-use crate::telemetry::{self, LogFormat, LogHandle, Logging, Recorder};
+use crate::tap::{self, Taps};
+use crate::telemetry::{self, Level, LogFormat, LogHandle, Logging, Recorder};
 use crate::tls::{Acceptor, Alpn, ServerTls};
 
 /// Anything that can go wrong with a program as a whole.
@@ -59,6 +60,8 @@ pub struct Chassis {
     pub http_body_limit: Size,
     /// Whether details are logged (`debug`).
     pub debug: bool,
+    /// Which lines are logged (`log_level`); empty: by `debug`.
+    pub log_level: String,
     /// How log lines look (`log_format`).
     pub log_format: LogFormat,
     /// Whether CPU profiles can be taken (`enable_profiling`).
@@ -87,6 +90,8 @@ pub struct Node {
     pub readiness: Readiness,
     /// The self-metrics.
     pub recorder: Recorder,
+    /// Who looks at live metrics: to be shown what passes.
+    pub taps: Taps,
     name: &'static str,
     version: &'static str,
     /// What `/config` shows.
@@ -114,6 +119,7 @@ impl Default for Chassis {
             http_tls: ServerTls::default(),
             http_body_limit: Size::mib(32),
             debug: false,
+            log_level: String::new(),
             log_format: LogFormat::Text,
             enable_profiling: false,
             stats_address: String::new(),
@@ -144,8 +150,21 @@ impl Chassis {
         if self.stats_interval.is_zero() {
             problems.add("stats_interval", "0s is too short, use for instance 10s");
         }
+        if !self.log_level.trim().is_empty()
+            && let Err(error) = self.log_level.parse::<Level>()
+        {
+            problems.add("log_level", error);
+        }
         if let Err(error) = telemetry::check_dsn(&self.sentry_dsn) {
             problems.add("sentry_dsn", error);
+        }
+    }
+
+    fn logging(&self) -> Logging {
+        Logging {
+            format: self.log_format,
+            debug: self.debug,
+            level: self.log_level.clone(),
         }
     }
 
@@ -153,7 +172,7 @@ impl Chassis {
         telemetry::Settings {
             logging: Logging {
                 format: args.log_format.unwrap_or(self.log_format),
-                debug: self.debug,
+                ..self.logging()
             },
             sentry_dsn: self.sentry_dsn.clone(),
             stats_address: self.stats_address.clone(),
@@ -168,7 +187,9 @@ impl Node {
     /// A node for `program` with these settings; [`run`] makes one, and so may a test.
     pub fn new<P: Program>(settings: &P, recorder: Recorder) -> Self {
         let chassis = settings.chassis();
+        let gone = CancellationToken::new();
         Self {
+            taps: Taps::new(gone.clone()),
             stop: CancellationToken::new(),
             readiness: Readiness::new(),
             recorder,
@@ -180,7 +201,7 @@ impl Node {
             file: None,
             hang_ups: Arc::default(),
             logs: None,
-            gone: CancellationToken::new(),
+            gone,
             tasks: TaskTracker::new(),
         }
     }
@@ -217,6 +238,9 @@ impl Node {
             tls,
         };
         tracing::info!(%address, tls = self.chassis.http_tls.is_on(), "admin server listens");
+        let extra = extra
+            .merge(tap::routes(self.taps.clone()))
+            .merge(admin::log::routes(self.logs.clone()));
         self.tasks
             .spawn(admin.serve(listener, extra, self.gone.clone()));
         Ok(Some(address))
@@ -254,7 +278,7 @@ impl Node {
         self.config.store(Arc::new(config::redacted(settings)));
         self.leaving.set_bound(chassis.shutdown_timeout.get());
         if let Some(logs) = &self.logs {
-            logs.set_debug(chassis.debug);
+            logs.set_usual(chassis.logging().usual().0);
         }
     }
 
@@ -351,7 +375,7 @@ where
             ..Node::new(&loaded.settings, recorder)
         };
         node.drain_on_stop();
-        telemetry::carry(&node.recorder, &telemetry, &node.tasks, &node.gone);
+        telemetry::carry(&guard, &node.recorder, &telemetry, &node.tasks, &node.gone);
         let whole = async {
             let code = outcome(P::NAME, P::VERSION, start(loaded.settings, node.clone())).await;
             node.finish().await;

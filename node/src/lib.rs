@@ -15,6 +15,7 @@ pub mod inherited;
 pub mod lifecycle;
 pub mod reload;
 pub mod repeats;
+pub mod tap;
 pub mod telemetry;
 pub mod tls;
 

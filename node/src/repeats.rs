@@ -142,6 +142,20 @@ impl Entry {
 
 // === impl More ===
 
+impl More {
+    /// A line without the sum at its end, if it has one.
+    pub(crate) fn cut(line: &str) -> &str {
+        let digits = |sum: &str| {
+            sum.bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b',')
+        };
+        line.strip_suffix(" more")
+            .and_then(|line| line.rsplit_once(" … and "))
+            .filter(|(_, sum)| digits(sum))
+            .map_or(line, |(line, _)| line)
+    }
+}
+
 impl fmt::Display for More {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {

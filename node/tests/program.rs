@@ -35,6 +35,8 @@ struct Config {
     ends: Ends,
     /// Logs details.
     debug: bool,
+    /// Which lines are logged.
+    log_level: String,
     /// How long leaving may take.
     shutdown_timeout: config::Duration,
     /// Can be reloaded. `impossible` cannot be had.
@@ -54,6 +56,8 @@ enum Ends {
     Fails,
     /// Logs an error and panics in a task.
     Panics,
+    /// Logs the same error a thousand times, and another one.
+    Storms,
 }
 
 impl Default for Config {
@@ -64,6 +68,7 @@ impl Default for Config {
             stats_address: String::new(),
             ends: Ends::Orderly,
             debug: false,
+            log_level: String::new(),
             shutdown_timeout: config::Duration::seconds(30),
             word: "first".to_owned(),
             length: 3,
@@ -83,6 +88,7 @@ impl Settings for Config {
 impl Reload for Config {
     fn take_over(&mut self, new: &Self) {
         self.debug = new.debug;
+        self.log_level.clone_from(&new.log_level);
         self.shutdown_timeout = new.shutdown_timeout;
         self.word.clone_from(&new.word);
     }
@@ -104,6 +110,7 @@ impl Program for Config {
             stats_address: self.stats_address.clone(),
             stats_prefix: "example.".to_owned(),
             debug: self.debug,
+            log_level: self.log_level.clone(),
             shutdown_timeout: self.shutdown_timeout,
             ..Chassis::default()
         }
@@ -136,6 +143,12 @@ async fn work(config: Config, node: Node) -> Result<(), BoxError> {
             tracing::error!(destination = "global-1:8128", "cannot deliver");
             let _ = tokio::spawn(async { panic!("a task panicked") }).await;
         }
+        Ends::Storms => {
+            for attempt in 0..1000 {
+                tracing::error!(attempt, "the storm");
+            }
+            tracing::error!("the rare one");
+        }
     }
     Ok(())
 }
@@ -149,7 +162,7 @@ fn main() -> ExitCode {
             Err(code) => code,
         };
     }
-    let tests: [(&str, fn()); 13] = [
+    let tests: [(&str, fn()); 16] = [
         (
             "a_check_says_ok_or_all_problems",
             a_check_says_ok_or_all_problems,
@@ -195,6 +208,18 @@ fn main() -> ExitCode {
         (
             "panics_and_errors_reach_sentry",
             panics_and_errors_reach_sentry,
+        ),
+        (
+            "a_storm_of_errors_sends_few_and_their_number",
+            a_storm_of_errors_sends_few_and_their_number,
+        ),
+        (
+            "what_is_logged_can_be_changed_while_it_runs",
+            what_is_logged_can_be_changed_while_it_runs,
+        ),
+        (
+            "a_wrong_log_level_is_told_by_the_check",
+            a_wrong_log_level_is_told_by_the_check,
         ),
     ];
     for (name, test) in tests {
@@ -555,81 +580,225 @@ fn the_last_self_metrics_are_sent() {
     assert_eq!(ends_within_patience(child).0, Some(0));
 }
 
-fn panics_and_errors_reach_sentry() {
+/// What a hosted Sentry would have got.
+struct Envelope {
+    /// The items' headers and contents.
+    items: Vec<(serde_json::Value, serde_json::Value)>,
+}
+
+/// Runs a program that ends so, with a Sentry of its own, and gives the events that arrived there. `SENTRY_DSN` names another place, which must
+/// not be used: the DSN is given through the settings on purpose.
+fn reported(ends: &str) -> Vec<serde_json::Value> {
     let service = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let dsn = format!("http://key@{}/1", service.local_addr().expect("bound"));
+    let address = service.local_addr().expect("bound");
     let collecting = std::thread::spawn(move || {
-        let mut events = Vec::new();
-        while events.len() < 2 {
-            let (stream, _) = service.accept().expect("a connection");
-            events.extend(envelopes(stream));
+        let mut envelopes = Vec::new();
+        // A connection is kept until its client closes it, and the client has one at a time; one that begins with nothing is the end.
+        for stream in service.incoming() {
+            let received = Envelope::receive(stream.expect("a connection"));
+            if received.is_empty() {
+                break;
+            }
+            envelopes.extend(received);
         }
-        events
+        envelopes
     });
-    let mut command = program(&[]);
-    command
-        .env("EXAMPLE_SENTRY_DSN", dsn)
-        .env("EXAMPLE_ENDS", "panics");
-    // Given on purpose only through the settings: this one must not be used.
-    command.env("SENTRY_DSN", "http://key@127.0.0.1:9/1");
-    let (code, _, stderr) = told(command.output().expect("it runs"));
+    let output = program(&[])
+        .env("EXAMPLE_SENTRY_DSN", format!("http://key@{address}/42"))
+        .env("EXAMPLE_ENDS", ends)
+        .env("SENTRY_DSN", "http://key@127.0.0.1:9/1")
+        .output();
+    drop(TcpStream::connect(address).expect("the end"));
+    let (code, _, stderr) = told(output.expect("it runs"));
     assert_eq!(code, Some(0), "{stderr}");
-    let events = collecting.join().expect("two events");
-    let all = serde_json::Value::from(events.clone()).to_string();
-    assert!(
-        all.contains("cannot deliver") && all.contains("a task panicked"),
-        "{all}"
+    let envelopes = collecting.join().expect("envelopes");
+    let items = envelopes.into_iter().flat_map(|envelope| envelope.items);
+    items
+        .filter(|(header, _)| header.get("type").is_some_and(|kind| kind == "event"))
+        .map(|(_, event)| event)
+        .collect()
+}
+
+fn text<'e>(event: &'e serde_json::Value, pointer: &str) -> Option<&'e str> {
+    event.pointer(pointer).and_then(serde_json::Value::as_str)
+}
+
+fn panics_and_errors_reach_sentry() {
+    let events = reported("panics");
+    let [error, panic] = events.as_slice() else {
+        panic!("{events:#?}");
+    };
+    assert_eq!(text(error, "/message"), Some("cannot deliver"));
+    assert_eq!(text(error, "/tags/destination"), Some("global-1:8128"));
+    assert_eq!(
+        text(panic, "/exception/values/0/value"),
+        Some("a task panicked")
     );
+    assert_eq!(text(panic, "/level"), Some("fatal"));
     for event in &events {
-        let tag = |name: &str| {
-            event
-                .pointer(&format!("/tags/{name}"))
-                .and_then(|tag| tag.as_str())
-        };
-        assert_eq!(
-            (tag("role"), tag("version")),
-            (Some("example"), Some("1.2.3")),
-            "{event}"
-        );
-        assert_ne!(
-            event.get("message").and_then(|message| message.as_str()),
-            Some("all is well"),
+        let tags = ["/tags/role", "/tags/version"].map(|tag| text(event, tag));
+        assert_eq!(tags, [Some("example"), Some("1.2.3")], "{event}");
+        assert_eq!(text(event, "/release"), Some("example@1.2.3"));
+        let crumbs = event.get("breadcrumbs").map(ToString::to_string);
+        assert!(
+            crumbs.unwrap_or_default().contains("all is well"),
             "{event}"
         );
     }
 }
 
-/// The events in the requests of one connection, which is answered and kept until the client closes it.
-fn envelopes(stream: TcpStream) -> Vec<serde_json::Value> {
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    let mut answers = stream.try_clone().expect("cloned");
-    let mut reader = BufReader::new(stream);
-    let mut events = Vec::new();
-    loop {
-        let (mut length, mut line) = (0, String::new());
+fn a_storm_of_errors_sends_few_and_their_number() {
+    let events = reported("storms");
+    let count = |message: &str| {
+        let is = |event: &&serde_json::Value| text(event, "/message") == Some(message);
+        events.iter().filter(is).count()
+    };
+    // A minute may end in between on a machine that stands still.
+    let storm = count("the storm");
+    assert!((5..=10).contains(&storm), "{storm} of the storm");
+    assert_eq!(count("the rare one"), 1);
+    let told: usize = events
+        .iter()
+        .filter_map(|event| {
+            text(event, "/message")?.strip_suffix(" more errors were logged and not sent")
+        })
+        .map(|number| number.parse::<usize>().expect("a number"))
+        .sum();
+    assert_eq!(storm + told, 1000);
+}
+
+impl Envelope {
+    /// The envelopes of one connection, each answered, until the client closes it.
+    fn receive(stream: TcpStream) -> Vec<Self> {
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        let mut answers = stream.try_clone().expect("cloned");
+        let mut reader = BufReader::new(stream);
+        let mut envelopes = Vec::new();
         loop {
-            line.clear();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return events;
+            let mut head = Vec::new();
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                    return envelopes;
+                }
+                if line == "\r\n" {
+                    break;
+                }
+                head.push(line.trim_end().to_ascii_lowercase());
             }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().expect("a length");
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).expect("a body");
-        let lines = body
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice(line).ok());
-        events.extend(lines.filter(|line: &serde_json::Value| line.get("platform").is_some()));
-        answers
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-            .expect("answered");
-        if events.len() >= 2 {
-            return events;
+            let header = |name: &str| head.iter().find_map(|line| line.strip_prefix(name));
+            assert_eq!(
+                head.first().map(String::as_str),
+                Some("post /api/42/envelope/ http/1.1")
+            );
+            assert!(
+                header("x-sentry-auth: ").is_some_and(|auth| auth.contains("sentry_key=key")),
+                "{head:?}"
+            );
+            // Would have to be unpacked here if a later version of the client packed it.
+            assert_eq!(header("content-encoding: "), None);
+            let length = header("content-length: ").expect("a length");
+            let mut body = vec![0; length.parse().expect("a number")];
+            reader.read_exact(&mut body).expect("a body");
+            envelopes.push(Self::parse(&body));
+            answers
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                .expect("answered");
         }
     }
+
+    /// A header line, then for each item a header line and as many bytes as that says.
+    fn parse(body: &[u8]) -> Self {
+        let json = |bytes: &[u8]| -> serde_json::Value {
+            serde_json::from_slice(bytes).expect("a line of JSON")
+        };
+        let mut lines = body.splitn(2, |byte| *byte == b'\n');
+        let header = json(lines.next().expect("a header"));
+        assert!(header.get("event_id").is_some(), "{header}");
+        let mut rest = lines.next().unwrap_or_default();
+        let mut items = Vec::new();
+        while !rest.is_empty() {
+            let (header, after) =
+                rest.split_at(rest.iter().position(|b| *b == b'\n').expect("a line"));
+            let header = json(header);
+            let length = header.get("length").and_then(serde_json::Value::as_u64);
+            let (content, after) = after
+                .get(1..)
+                .unwrap_or_default()
+                .split_at(length.expect("a length") as usize);
+            items.push((header, json(content)));
+            rest = after.strip_prefix(b"\n").unwrap_or(after);
+        }
+        Self { items }
+    }
+}
+
+fn put(address: &str, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let length = body.len();
+    write!(
+        stream,
+        "PUT {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn what_is_logged_can_be_changed_while_it_runs() {
+    let mut program = Reloading::start();
+    let address = program.address.clone();
+    let log = program.reload("word: second\n", "applied");
+    assert!(!log.contains("details"), "{log}");
+    let answer = put(&address, "/api/log?for=1h", "debug");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    for part in [
+        "\"level\":\"debug\"",
+        "\"usual\":\"info\"",
+        "\"overridden\":true",
+    ] {
+        assert!(answer.contains(part), "{part} is not in {answer}");
+    }
+    let log = program.reload("word: third\n", "applied");
+    assert!(
+        log.contains("changed on request") && log.contains("details"),
+        "{log}"
+    );
+    for (path, body) in [
+        ("/api/log", "debgu"),
+        ("/api/log", ""),
+        ("/api/log?for=x", "debug"),
+        ("/api/log?for=0s", "debug"),
+        ("/api/log?for=25h", "debug"),
+    ] {
+        let answer = put(&address, path, body);
+        assert!(
+            answer.starts_with("HTTP/1.1 400"),
+            "{path} {body}: {answer}"
+        );
+    }
+    let answer = put(&address, "/api/log", "default");
+    assert!(
+        answer.contains("\"overridden\":false,\"until\":null"),
+        "{answer}"
+    );
+    let log = program.reload("word: fourth\n", "applied");
+    assert!(log.contains("again") && !log.contains("details"), "{log}");
+    // And by the settings.
+    program.reload("word: fifth\nlog_level: info,program=debug\n", "applied");
+    let log = program.reload("word: sixth\nlog_level: info,program=debug\n", "applied");
+    assert!(log.contains("details"), "{log}");
+    assert!(get(&address, "/api/log").contains("\"usual\":\"info,program=debug\""));
+    program.end();
+}
+
+fn a_wrong_log_level_is_told_by_the_check() {
+    let file = settings("log_level: debgu\n");
+    let (code, _, stderr) = ended(&["--check", "-f", path(&file)]);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("log_level: \"debgu\" is no level"),
+        "{stderr}"
+    );
 }

@@ -21,6 +21,7 @@ use tributary_node::config::Problems;
 use tributary_node::consul::Registration;
 use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
+use tributary_node::tap::Taps;
 use tributary_node::tls::{Acceptor, Alpn, Incoming};
 use tributary_node::{BoxError, Node, Reloads, admin, inherited};
 use tributary_proto::raw::forward_server::SERVICE_NAME;
@@ -106,7 +107,7 @@ impl Proxy {
         }
         let tls = Tls::new(&config.forward_tls).map_err(|error| format!("forward_tls.{error}"))?;
         let budget = Arc::new(Budget::new(config.queue.total.as_usize()));
-        let router = router(config, budget.clone())?;
+        let router = router(config, budget.clone(), node.taps.clone())?;
         let max_message = config.max_message_size.as_usize();
         let closing = CancellationToken::new();
         let activity = Arc::new(Activity::default());
@@ -365,11 +366,11 @@ fn two(
 }
 
 /// A router without destinations.
-fn router(config: &Config, budget: Arc<Budget>) -> Result<Arc<Router>, BoxError> {
+fn router(config: &Config, budget: Arc<Budget>, taps: Taps) -> Result<Arc<Router>, BoxError> {
     let ignored = Arc::new(ignored(config)?);
     let ring = Arc::new(Ring::build(config.ring.algorithm, [])?);
     let nobody = Table::new(0, 0, ring, ignored, Vec::new());
-    Ok(Arc::new(Router::new(nobody, budget)))
+    Ok(Arc::new(Router::new(nobody, budget).with_taps(taps)))
 }
 
 /// Closes an interval of the ledger at each multiple of it by the wall clock.

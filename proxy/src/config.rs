@@ -116,6 +116,9 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// Log details.
     pub debug: bool,
+    /// Which lines are logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,tributary_proxy::ring=debug`. Empty: `info`, or
+    /// `debug` with `debug`. The variable `RUST_LOG` overrides it, and so does `PUT /api/log` while the program runs.
+    pub log_level: String,
     /// How log lines look: `text` or `json`.
     pub log_format: LogFormat,
     /// Serve CPU profiles on `/debug/pprof/profile`.
@@ -199,6 +202,7 @@ impl Default for Config {
             max_message_size: Size::mib(64),
             shutdown_timeout: Duration::seconds(30),
             debug: false,
+            log_level: String::new(),
             log_format: LogFormat::Text,
             enable_profiling: false,
             stats_address: String::new(),
@@ -435,6 +439,7 @@ impl Program for Config {
             http_tls: self.http_tls.clone(),
             http_body_limit: self.max_message_size,
             debug: self.debug,
+            log_level: self.log_level.clone(),
             log_format: self.log_format,
             enable_profiling: self.enable_profiling,
             stats_address: self.stats_address.clone(),
@@ -462,6 +467,7 @@ impl Reload for Config {
         self.forward_timeout = new.forward_timeout;
         self.shutdown_timeout = new.shutdown_timeout;
         self.debug = new.debug;
+        self.log_level.clone_from(&new.log_level);
     }
 }
 

@@ -14,7 +14,7 @@ pub mod ignore;
 pub mod ingest;
 pub mod ledger;
 pub mod membership;
-mod owner;
+pub mod owner;
 mod receipt;
 pub mod ring;
 mod roster;

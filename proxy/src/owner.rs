@@ -62,15 +62,19 @@ struct Owners {
     ignored: IgnoredTags,
 }
 
-/// Why a line is none.
+/// Why a line names no metric.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum LineError {
+pub enum LineError {
+    /// It is not text.
     #[error("is not utf-8")]
     Utf8,
+    /// Its parts are missing.
     #[error("is not name|type|tag,tag")]
     Form,
+    /// Nothing stands before the first pipe.
     #[error("has no name")]
     Name,
+    /// The type is none that has an owner.
     #[error("has unknown type {0:?}")]
     Type(String),
 }
@@ -125,27 +129,35 @@ impl Owners {
         Ok(wrong)
     }
 
-    /// The key of the metric that a line names: as [`tributary_proto::scan::Scanned::routing_key`] makes it of a message.
     fn key(&self, line: &[u8], as_given: bool) -> Result<Vec<u8>, LineError> {
-        let line = std::str::from_utf8(line).map_err(|_| LineError::Utf8)?;
-        let (name, rest) = line.split_once('|').ok_or(LineError::Form)?;
-        let (kind, tags) = rest.split_once('|').unwrap_or((rest, ""));
-        if name.is_empty() {
-            return Err(LineError::Name);
-        }
-        let kind = kind_of(kind).ok_or_else(|| LineError::Type(kind.to_owned()))?;
-        let mut tags: Vec<&str> = match tags {
-            "" => Vec::new(),
-            tags => tags.split(',').collect(),
-        };
-        if !as_given {
-            tags.sort_unstable();
-        }
-        tags.retain(|tag| !self.ignored.contains(tag));
-        Ok([name, kind.lower_name(), &tags.join(",")]
-            .concat()
-            .into_bytes())
+        key_of(line, &self.ignored, as_given)
     }
+}
+
+/// The routing key of the metric that a `name|type|tag,tag` line names: as [`tributary_proto::scan::Scanned::routing_key`] makes it of a
+/// message. Tags are sorted first unless they are to be taken `as_given`.
+///
+/// # Errors
+/// See [`LineError`].
+pub fn key_of(line: &[u8], ignored: &IgnoredTags, as_given: bool) -> Result<Vec<u8>, LineError> {
+    let line = std::str::from_utf8(line).map_err(|_| LineError::Utf8)?;
+    let (name, rest) = line.split_once('|').ok_or(LineError::Form)?;
+    let (kind, tags) = rest.split_once('|').unwrap_or((rest, ""));
+    if name.is_empty() {
+        return Err(LineError::Name);
+    }
+    let kind = kind_of(kind).ok_or_else(|| LineError::Type(kind.to_owned()))?;
+    let mut tags: Vec<&str> = match tags {
+        "" => Vec::new(),
+        tags => tags.split(',').collect(),
+    };
+    if !as_given {
+        tags.sort_unstable();
+    }
+    tags.retain(|tag| !ignored.contains(tag));
+    Ok([name, kind.lower_name(), &tags.join(",")]
+        .concat()
+        .into_bytes())
 }
 
 fn kind_of(name: &str) -> Option<Type> {

@@ -36,6 +36,7 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     let table = Table::new(TableConfig {
         extend_tags: config.extend_tags.clone(),
         max_series: config.max_series,
+        taps: node.taps.clone(),
         ..TableConfig::default()
     });
     let dedup = DedupBounds {

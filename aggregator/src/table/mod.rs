@@ -19,6 +19,7 @@ mod names;
 mod overflow;
 mod sampler;
 mod shard;
+mod shown;
 mod taken;
 mod wanted;
 mod writer;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tributary_node::tap::Taps;
 
 use crate::sample::Event;
 use cache::Allowance;
@@ -60,6 +62,8 @@ pub struct TableConfig {
     pub cached_keys: usize,
     /// How many events one interval holds; more are dropped and counted.
     pub max_events: usize,
+    /// Who is shown what comes in.
+    pub taps: Taps,
 }
 
 const DEFAULT_MAX_SERIES: usize = 1_000_000;
@@ -72,6 +76,7 @@ impl Default for TableConfig {
             max_series: DEFAULT_MAX_SERIES,
             cached_keys: 1 << 18,
             max_events: 10_000,
+            taps: Taps::default(),
         }
     }
 }
@@ -91,6 +96,7 @@ pub struct Table {
     cached_keys: usize,
     allowance: Arc<Allowance>,
     max_events: usize,
+    taps: Taps,
 }
 
 /// What came to be merged.
@@ -129,6 +135,7 @@ impl Table {
                 limit => limit,
             }),
             max_events: config.max_events,
+            taps: config.taps,
         })
     }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use thiserror::Error;
+use tributary_node::tap::Taps;
 
 use super::cache::KeyCache;
 use super::names::Names;
 use super::sampler::Sampler;
-use super::{Brought, Table};
+use super::{Brought, Table, shown};
 use crate::key::Kind;
 use crate::sample::{Check, Event, Sample, Value};
 
@@ -59,6 +60,8 @@ pub struct Writer {
     pub(super) names: Names,
     /// Reused by imports for the tags of the metric at hand.
     pub(super) joined: String,
+    /// Of its own: a metric looks there, at nothing else that is shared.
+    pub(super) taps: Taps,
 }
 
 impl Writer {
@@ -66,6 +69,7 @@ impl Writer {
         Self {
             cache: KeyCache::new(table.cached_keys, Arc::clone(&table.allowance)),
             names: Names::default(),
+            taps: table.taps.clone(),
             table,
             joined: String::new(),
         }
@@ -76,6 +80,9 @@ impl Writer {
         let outcome = self.merge_sample(sample);
         if outcome.is_err() {
             self.table.refused.samples.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(open) = self.taps.open() {
+            shown::sample(&open, sample, outcome.err());
         }
         outcome
     }

@@ -7,6 +7,9 @@
 //! | `/version` | name and version |
 //! | `/config`, `/config/json`, `/config/yaml` | the settings in force, secrets hidden |
 //! | `/metrics` | self-metrics as Prometheus text |
+//! | `/api/log` | what is logged; `PUT` a level to change it, `?for=10m` for a time |
+//! | `/api/memory` | what the process holds |
+//! | `/api/tap` | live metrics, see [`crate::tap`] |
 //! | `/debug/pprof/profile`, `/debug/pprof/flamegraph` | CPU profiles; 404 unless enabled |
 //!
 //! A program adds its own routes, such as `POST /import`. HTTP/1.1 and HTTP/2 are spoken on the same port, by TLS if that is
@@ -17,6 +20,8 @@
 
 mod body;
 mod listen;
+pub(crate) mod log;
+mod memory;
 mod patience;
 mod profile;
 mod readiness;

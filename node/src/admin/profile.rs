@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pprof::protos::Message;
 use serde::Deserialize;
@@ -22,18 +22,35 @@ pub(super) type OneAtATime = Arc<Mutex<()>>;
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     seconds: Option<u64>,
+    format: Option<Format>,
 }
 
-/// `/debug/pprof/profile?seconds=N`: the format of `go tool pprof`.
+/// How a profile is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// The protocol buffers that `go tool pprof` and others read.
+    Pprof,
+    /// A picture for the browser.
+    Flamegraph,
+}
+
+/// `/debug/pprof/profile?seconds=N`: for `go tool pprof`, or as a picture with `&format=flamegraph` or for clients that accept nothing but SVG.
 pub(super) async fn profile(
     State(turn): State<OneAtATime>,
     Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
 ) -> Response {
-    let encode = |report: pprof::Report| report.pprof().map(|profile| profile.encode_to_vec());
-    match sample(turn, wanted, encode).await {
-        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
+    let wants_picture = || {
+        headers
+            .get(header::ACCEPT)
+            .is_some_and(|accept| accept == "image/svg+xml")
+    };
+    let format = wanted.format.unwrap_or_else(|| match wants_picture() {
+        true => Format::Flamegraph,
+        false => Format::Pprof,
+    });
+    answer(turn, wanted.seconds, format).await
 }
 
 /// `/debug/pprof/flamegraph?seconds=N`: a picture for the browser.
@@ -41,22 +58,34 @@ pub(super) async fn flamegraph(
     State(turn): State<OneAtATime>,
     Query(wanted): Query<Wanted>,
 ) -> Response {
-    let draw = |report: pprof::Report| {
-        let mut picture = Vec::new();
-        report.flamegraph(&mut picture).map(|()| picture)
+    let format = wanted.format.unwrap_or(Format::Flamegraph);
+    answer(turn, wanted.seconds, format).await
+}
+
+async fn answer(turn: OneAtATime, seconds: Option<u64>, format: Format) -> Response {
+    let render = move |report: pprof::Report| match format {
+        Format::Pprof => report.pprof().map(|profile| profile.encode_to_vec()),
+        Format::Flamegraph => {
+            let mut picture = Vec::new();
+            report.flamegraph(&mut picture).map(|()| picture)
+        }
     };
-    match sample(turn, wanted, draw).await {
-        Ok(picture) => ([(header::CONTENT_TYPE, "image/svg+xml")], picture).into_response(),
+    let kind = match format {
+        Format::Pprof => "application/octet-stream",
+        Format::Flamegraph => "image/svg+xml",
+    };
+    match sample(turn, seconds, render).await {
+        Ok(bytes) => ([(header::CONTENT_TYPE, kind)], bytes).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
 async fn sample(
     turn: OneAtATime,
-    wanted: Wanted,
+    seconds: Option<u64>,
     render: impl FnOnce(pprof::Report) -> pprof::Result<Vec<u8>> + Send + 'static,
 ) -> Result<Vec<u8>, (StatusCode, String)> {
-    let seconds = wanted.seconds.unwrap_or(USUAL);
+    let seconds = seconds.unwrap_or(USUAL);
     if !(1..=LONGEST).contains(&seconds) {
         return Err((
             StatusCode::BAD_REQUEST,

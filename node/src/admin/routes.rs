@@ -11,7 +11,7 @@ use axum::routing::get;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{Admin, Readiness, profile};
+use super::{Admin, Readiness, memory, profile};
 use crate::telemetry::Recorder;
 
 pub(super) fn router(admin: Admin) -> Router {
@@ -23,6 +23,7 @@ pub(super) fn router(admin: Admin) -> Router {
         .route("/config", get(config_json))
         .route("/config/json", get(config_json))
         .route("/config/yaml", get(config_yaml))
+        .route("/api/memory", get(memory::memory))
         .with_state(admin.config)
         .route("/metrics", get(metrics).with_state(admin.recorder));
     if !admin.profiling {

@@ -12,6 +12,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
+use pprof::protos::Message as _;
+
 use super::*;
 
 struct Server {
@@ -306,11 +308,98 @@ async fn profiles_are_for_those_who_enabled_them() {
     assert_eq!(on.get("/debug/pprof/profile?seconds=61").await.0, 400);
     assert_eq!(on.get("/debug/pprof/profile?seconds=0").await.0, 400);
     assert_eq!(on.get("/debug/pprof/profile?seconds=x").await.0, 400);
-    let (first, second) = tokio::join!(on.get("/debug/pprof/flamegraph?seconds=1"), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        on.get("/debug/pprof/profile?seconds=1").await
-    });
+    assert_eq!(on.get("/debug/pprof/profile?format=text").await.0, 400);
+    let busy = Busy::start();
+    let (first, second) = tokio::join!(
+        on.get("/debug/pprof/profile?seconds=1&format=flamegraph"),
+        async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            on.get("/debug/pprof/profile?seconds=1").await
+        }
+    );
     assert_eq!(second.0, 409, "one at a time: {}", second.1);
     assert_eq!(first.0, 200, "{}", first.1);
-    assert!(first.1.contains("<svg"), "{}", first.1);
+    assert!(
+        first.1.contains("<svg") && first.1.contains("burn"),
+        "{}",
+        first.1
+    );
+
+    let answer = client(false)
+        .get(
+            format!("http://{}/debug/pprof/profile?seconds=1", on.address)
+                .parse()
+                .unwrap(),
+        )
+        .await
+        .expect("an answer");
+    assert_eq!(answer.headers()["content-type"], "application/octet-stream");
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    drop(busy);
+    let profile = pprof::protos::Profile::decode(&*body).expect("pprof's format");
+    let text = |index: i64| profile.string_table[index as usize].as_str();
+    let types: Vec<_> = profile
+        .sample_type
+        .iter()
+        .map(|kind| (text(kind.ty), text(kind.unit)))
+        .collect();
+    assert_eq!(types, [("samples", "count"), ("cpu", "nanoseconds")]);
+    assert!(!profile.sample.is_empty());
+    assert!(
+        profile
+            .sample
+            .iter()
+            .all(|sample| sample.value.len() == 2 && !sample.location_id.is_empty())
+    );
+    let mut functions = profile.function.iter().map(|function| text(function.name));
+    assert!(
+        functions.any(|name| name.contains("burn")),
+        "what the process is busy with is not in it"
+    );
+}
+
+/// Threads that do nothing but use the processor, until it is dropped.
+struct Busy(Arc<std::sync::atomic::AtomicBool>);
+
+impl Busy {
+    fn start() -> Self {
+        let go = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        for _ in 0..2 {
+            let go = Arc::clone(&go);
+            std::thread::spawn(move || burn(&go));
+        }
+        Self(go)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[inline(never)]
+fn burn(go: &std::sync::atomic::AtomicBool) {
+    let mut number = 1_u64;
+    while go.load(std::sync::atomic::Ordering::Relaxed) {
+        number = std::hint::black_box(number.wrapping_mul(3));
+    }
+}
+
+#[tokio::test]
+async fn memory_is_told_as_numbers() {
+    let server = start(|_| {}).await;
+    let (status, body) = server.get("/api/memory").await;
+    assert_eq!(status, 200, "{body}");
+    let memory: Value = serde_json::from_str(&body).expect("JSON");
+    assert!(memory["resident"].as_u64() > Some(1 << 20), "{memory}");
+    assert!(
+        memory["peak_resident"].as_u64() >= memory["resident"].as_u64(),
+        "{memory}"
+    );
 }

@@ -2,10 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, reload};
+use tracing_subscriber::{Layer, reload};
+
+use super::level::{Level, LevelError, LogHandle};
 
 /// How a log line looks.
 #[derive(
@@ -20,27 +22,22 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged.
-#[derive(Debug, Clone, Copy, Default)]
+/// What is logged, as the settings have it.
+#[derive(Debug, Clone, Default)]
 pub struct Logging {
     /// How a line looks.
     pub format: LogFormat,
-    /// Whether details are logged as well; the variable `RUST_LOG` overrides it.
+    /// Whether details are logged as well, where `level` is empty.
     pub debug: bool,
-}
-
-/// Changes what a running program logs.
-#[derive(Debug, Clone)]
-pub struct LogHandle {
-    filter: reload::Handle<EnvFilter, Registry>,
-    format: LogFormat,
+    /// Which lines are logged: see [`super::level`]. The variable `RUST_LOG` overrides it.
+    pub level: String,
 }
 
 // === impl Logging ===
 
 impl Logging {
     /// Logs from here on; a process that logs already keeps what it has, and there is no handle to it.
-    pub(super) fn start(self, sentry: bool) -> Option<LogHandle> {
+    pub(super) fn start(&self, sentry: bool) -> Option<LogHandle> {
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = match self.format {
             LogFormat::Text => lines
@@ -53,8 +50,8 @@ impl Logging {
             sentry.then(|| sentry_tracing::ErrorLayer::new().with_filter(LevelFilter::ERROR));
         let crumbs =
             sentry.then(|| sentry_tracing::BreadcrumbLayer::new().with_filter(LevelFilter::INFO));
-        let (filter, wrong) = self.filter();
-        let (filter, handle) = reload::Layer::new(filter);
+        let (level, wrong) = self.usual();
+        let (filter, handle) = reload::Layer::new(level.filter());
         let subscriber = tracing_subscriber::registry()
             .with(lines.with_filter(filter))
             .with(errors)
@@ -66,43 +63,24 @@ impl Logging {
         if let Some(error) = wrong {
             tracing::warn!(%error, "RUST_LOG is ignored");
         }
-        started.is_ok().then_some(LogHandle {
-            filter: handle,
-            format: self.format,
-        })
+        started.is_ok().then(|| LogHandle::new(handle, level))
     }
 
-    /// Which lines are written: what `RUST_LOG` says, where it is set; with what is wrong with it.
-    fn filter(self) -> (EnvFilter, Option<String>) {
-        let usual = if self.debug {
-            // Our details, not those of every HTTP/2 frame.
-            "debug,h2=info,hyper=info,hyper_util=info,tower=info,tonic=info"
-        } else {
-            "info"
+    /// Which lines are logged unless somebody asks for others: what `RUST_LOG` says, where it is set; with what is wrong with it.
+    pub(crate) fn usual(&self) -> (Level, Option<LevelError>) {
+        let set = match (self.level.trim(), self.debug) {
+            ("", true) => Level::debug(),
+            ("", false) => Level::default(),
+            // Wrong ones were told when the settings were checked.
+            (level, _) => level.parse().unwrap_or_default(),
         };
         let wanted = std::env::var("RUST_LOG").unwrap_or_default();
         if wanted.trim().is_empty() {
-            return (EnvFilter::new(usual), None);
+            return (set, None);
         }
-        match EnvFilter::try_new(&wanted) {
-            Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new(usual), Some(error.to_string())),
-        }
-    }
-}
-
-// === impl LogHandle ===
-
-impl LogHandle {
-    /// Whether details are logged from now on; where `RUST_LOG` is set, that still decides.
-    pub fn set_debug(&self, debug: bool) {
-        let logging = Logging {
-            format: self.format,
-            debug,
-        };
-        let (filter, _) = logging.filter();
-        if let Err(error) = self.filter.reload(filter) {
-            tracing::warn!(%error, "what is logged cannot be changed");
+        match wanted.parse() {
+            Ok(level) => (level, None),
+            Err(error) => (set, Some(error)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The rest of the code speaks only through `tracing` and the `metrics` facade; where that goes is decided here.
 
 mod errors;
+pub mod level;
 mod logging;
 mod recorder;
 mod statsd;
@@ -14,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use errors::{DsnError, check_dsn};
-pub use logging::{LogFormat, LogHandle, Logging};
+pub use level::{Level, LevelError, LogHandle, LogStatus};
+pub use logging::{LogFormat, Logging};
 pub use recorder::{InstallError, Recorder};
 
 use crate::config::Secret;
@@ -35,7 +37,7 @@ pub struct Settings {
 /// Keeps Sentry's client alive; dropped last, it waits a moment for what is still to be sent.
 pub struct Guard {
     logs: Option<LogHandle>,
-    _sentry: Option<sentry::ClientInitGuard>,
+    sentry: Option<errors::Reporter>,
 }
 
 impl Guard {
@@ -56,27 +58,29 @@ pub fn start(
     version: &'static str,
 ) -> Result<Guard, DsnError> {
     let dsn = check_dsn(&settings.sentry_dsn)?;
-    let sentry = dsn.map(|dsn| errors::start(dsn, name, version));
+    let sentry = dsn.map(|dsn| errors::Reporter::start(dsn, name, version));
     let logs = settings.logging.start(sentry.is_some());
-    Ok(Guard {
-        logs,
-        _sentry: sentry,
-    })
+    Ok(Guard { logs, sentry })
 }
 
-/// Starts what carries self-metrics on, until `stop`.
+/// Starts what carries self-metrics on, and what tells Sentry of errors that it was not sent, until `stop`.
 pub fn carry(
+    guard: &Guard,
     recorder: &Recorder,
     settings: &Settings,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
     let (collected, stopped) = (recorder.clone(), stop.clone());
+    let summary = guard.sentry.as_ref().map(errors::Reporter::summary);
     tasks.spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stopped.run_until_cancelled(ticks.tick()).await.is_some() {
             collected.collect();
+            if let Some(summary) = &summary {
+                summary.tell();
+            }
         }
     });
     if !settings.stats_address.is_empty() {

@@ -10,6 +10,7 @@
 //! What always holds: a metric of a request is skipped and counted, or handed to exactly one destination; and all metrics of a request are
 //! placed by one and the same table, except those whose destination left meanwhile.
 
+mod shown;
 mod sort;
 mod table;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tributary_node::tap::Taps;
 use tributary_proto::scan::{self, Entries, Scanned};
 
 use crate::destination::{Batch, Budget, Held};
@@ -116,6 +118,7 @@ pub struct Router {
     tables: ArcSwap<Tables>,
     budget: Arc<Budget>,
     ledger: Ledger,
+    taps: Taps,
 }
 
 impl Router {
@@ -125,7 +128,14 @@ impl Router {
             tables: ArcSwap::from_pointee(Tables::new(table)),
             budget,
             ledger: Ledger::default(),
+            taps: Taps::default(),
         }
+    }
+
+    /// Shows to these taps what is routed.
+    pub fn with_taps(mut self, taps: Taps) -> Self {
+        self.taps = taps;
+        self
     }
 
     /// The table of this moment.
@@ -208,7 +218,7 @@ impl Router {
         }
         let mut receipt = Receipt::new(start + within);
         self.ledger.intake(|intake| intake.waiting += received);
-        sorted.entrust(&mut receipt);
+        sorted.entrust(&mut receipt, &self.taps);
         routed.metrics = receipt.positions() as u64;
         self.book(Protocol::Unary, received, &routed, start);
         let held = self.budget.hold(receipt.positions() * POSITION);
@@ -252,6 +262,7 @@ impl Router {
             });
             match lane {
                 Some(destination) => {
+                    shown::show(&self.taps, destination, std::iter::once(metric));
                     let size = scan::framed_len(metric.len());
                     destination.entrust(size, std::iter::once(metric), claim);
                 }
@@ -281,7 +292,7 @@ impl Router {
     }
 
     fn place_sorted(&self, sorted: &Sorted<'_, '_>, routed: &mut Routed) {
-        let mut left = sorted.deliver(&mut routed.parts);
+        let mut left = sorted.deliver(&mut routed.parts, &self.taps);
         // A destination that left after the table was loaded is not in the table that took that one's place.
         for _ in 0..MOST_SWAPS {
             if left.is_empty() {
@@ -291,7 +302,7 @@ impl Router {
             let way = tables.way(None);
             let mut sorted = Sorted::new(&way, left.len());
             sorted.extend(left.into_iter(), &mut routed.skipped);
-            left = sorted.deliver(&mut routed.parts);
+            left = sorted.deliver(&mut routed.parts, &self.taps);
         }
         self.lose(left.len() as u64);
         routed.metrics = routed.parts.iter().map(|part| part.metrics).sum();

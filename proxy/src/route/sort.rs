@@ -1,7 +1,9 @@
 //! A request's metrics, sorted by their owners.
 
+use tributary_node::tap::Taps;
 use tributary_proto::scan::{self, Scanned};
 
+use super::shown::show;
 use super::table::Way;
 use super::{Part, Skipped};
 use crate::receipt::Receipt;
@@ -104,7 +106,7 @@ impl<'t, 'm> Sorted<'t, 'm> {
     }
 
     /// Queues each lane. Returns the metrics of destinations that have left.
-    pub(super) fn deliver(&self, parts: &mut Vec<Part>) -> Vec<&'m [u8]> {
+    pub(super) fn deliver(&self, parts: &mut Vec<Part>, taps: &Taps) -> Vec<&'m [u8]> {
         let mut left = Vec::new();
         for (destination, lane) in self.way.lanes().iter().zip(&self.lanes) {
             if lane.metrics == 0 {
@@ -113,10 +115,17 @@ impl<'t, 'm> Sorted<'t, 'm> {
             let metrics = u64::from(lane.metrics);
             let chain = self.chain(lane).map(|entry| entry.metric);
             match destination.append(lane.size, metrics, chain) {
-                Ok(()) => parts.push(Part {
-                    destination: (*destination).clone(),
-                    metrics,
-                }),
+                Ok(()) => {
+                    show(
+                        taps,
+                        destination,
+                        self.chain(lane).map(|entry| entry.metric),
+                    );
+                    parts.push(Part {
+                        destination: (*destination).clone(),
+                        metrics,
+                    });
+                }
                 Err(_) => left.extend(self.chain(lane).map(|entry| entry.metric)),
             }
         }
@@ -124,11 +133,16 @@ impl<'t, 'm> Sorted<'t, 'm> {
     }
 
     /// Queues each lane for a sender that waits until it is merged.
-    pub(super) fn entrust(&self, receipt: &mut Receipt) {
+    pub(super) fn entrust(&self, receipt: &mut Receipt, taps: &Taps) {
         for (destination, lane) in self.way.lanes().iter().zip(&self.lanes) {
             if lane.metrics == 0 {
                 continue;
             }
+            show(
+                taps,
+                destination,
+                self.chain(lane).map(|entry| entry.metric),
+            );
             let positions = self.chain(lane).map(|entry| entry.position).collect();
             let claim = receipt.claim(positions);
             let chain = self.chain(lane).map(|entry| entry.metric);

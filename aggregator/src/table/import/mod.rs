@@ -14,11 +14,11 @@ use tributary_proto::metricpb::metric::Value;
 use tributary_proto::metricpb::{self, Metric, Type};
 use tributary_proto::tdigest::MergingDigestData;
 
-use super::Brought;
 use super::canon::effective_scope;
 use super::sampler::Sampler;
 use super::wanted::{KeyParts, NamedParts};
 use super::writer::Writer;
+use super::{Brought, shown};
 use crate::key::{Key, Kind, SEPARATOR, Scope, Tags};
 use crate::sketch::{DigestError, HllError, HyperLogLog};
 
@@ -170,6 +170,9 @@ impl Writer {
     }
 
     fn merge_import(&mut self, metric: Metric) -> Result<(), ImportError> {
+        if let Some(open) = self.taps.open() {
+            shown::import(&open, &metric);
+        }
         let Metric {
             name,
             mut tags,

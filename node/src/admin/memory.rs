@@ -1,0 +1,128 @@
+//! `GET /api/memory`: what the process holds, as the system and the allocator see it.
+//!
+//! There is no heap profile by place of allocation: the system's allocator does not keep one, and one that does costs every allocation.
+
+use std::io;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// All in bytes, unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Memory {
+    /// In RAM now (RSS).
+    pub resident: u64,
+    /// The most that was in RAM at once since the start.
+    pub peak_resident: u64,
+    /// In RAM, and not of a file: heaps and stacks.
+    pub anonymous: u64,
+    /// Addresses taken, whether or not there is memory behind them.
+    pub virtual_size: u64,
+    /// How many threads there are.
+    pub threads: u64,
+    /// What the allocator says; `None` where it says nothing.
+    pub allocator: Option<Allocator>,
+}
+
+/// The statistics of the C library's allocator, over all its arenas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Allocator {
+    /// Handed out to the program, large blocks among them.
+    pub in_use: u64,
+    /// Given back by the program and kept for its next use: much of it against `in_use` is fragmentation, or a peak that is over.
+    pub free: u64,
+    /// Of `in_use`: large blocks, each of which goes back to the system as soon as it is free.
+    pub large_blocks: u64,
+}
+
+/// The handler. Asking the allocator looks at its free blocks under its locks, which takes some milliseconds where there are very many.
+pub(super) async fn memory() -> Response {
+    let read = tokio::task::spawn_blocking(Memory::read).await;
+    match read.map_err(io::Error::other).flatten() {
+        Ok(memory) => Json(memory).into_response(),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("/proc/self/status: {error}\n"),
+        )
+            .into_response(),
+    }
+}
+
+// === impl Memory ===
+
+impl Memory {
+    pub(super) fn read() -> io::Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let number = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let kib = |key: &str| {
+            number(key)
+                .map(|kib| kib * 1024)
+                .ok_or_else(|| io::Error::other(format!("has no {key}")))
+        };
+        Ok(Self {
+            resident: kib("VmRSS:")?,
+            peak_resident: kib("VmHWM:")?,
+            anonymous: kib("RssAnon:")?,
+            virtual_size: kib("VmSize:")?,
+            threads: number("Threads:").unwrap_or_default(),
+            allocator: glibc::statistics(),
+        })
+    }
+}
+
+#[cfg(target_env = "gnu")]
+mod glibc {
+    use super::Allocator;
+
+    #[allow(
+        unsafe_code,
+        reason = "the C library has these numbers, and no safe crate asks it for them"
+    )]
+    pub(super) fn statistics() -> Option<Allocator> {
+        // SAFETY: takes nothing, returns plain numbers, and may be called by any thread at any time (MT-Safe, glibc 2.33 and later).
+        let info = unsafe { nix::libc::mallinfo2() };
+        Some(Allocator {
+            in_use: (info.uordblks + info.hblkhd) as u64,
+            free: info.fordblks as u64,
+            large_blocks: info.hblkhd as u64,
+        })
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+mod glibc {
+    pub(super) fn statistics() -> Option<super::Allocator> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_shows() {
+        const LARGE: u64 = 64 << 20;
+        let before = Memory::read().unwrap();
+        let held = vec![1_u8; LARGE as usize];
+        let during = Memory::read().unwrap();
+        drop(held);
+        let after = Memory::read().unwrap();
+        assert!(during.resident >= LARGE && during.peak_resident >= during.resident);
+        assert!(during.threads >= 1 && during.virtual_size >= during.resident);
+        assert!(after.peak_resident >= LARGE, "the peak is kept: {after:?}");
+        if let (Some(before), Some(during)) = (before.allocator, during.allocator) {
+            // Other tests take and free a little at the same time.
+            assert!(
+                during.in_use >= before.in_use + LARGE / 2,
+                "{before:?} {during:?}"
+            );
+            assert!(during.in_use >= during.large_blocks);
+        }
+    }
+}
