@@ -24,6 +24,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tributary_aggregator::import::{DedupBounds, Intake, Merge, serve};
 use tributary_integration::tier::{Binaries, Tier, wait_for};
+use tributary_node::admin::Readiness;
 use tributary_node::grpc::{GrpcSettings, STREAM_WINDOW, incoming, server};
 use tributary_proto::metricpb::{CounterValue, Metric, Scope, Type, metric};
 use tributary_proto::raw::forward_server::{Forward, ForwardServer};
@@ -188,7 +189,15 @@ async fn start_import_of(pace: Duration) -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (settings, never) = (GrpcSettings::default(), CancellationToken::new());
-    tokio::spawn(serve(listener, intake, settings, never, Duration::ZERO));
+    let readiness = Readiness::new();
+    tokio::spawn(serve(
+        listener,
+        intake,
+        settings,
+        readiness,
+        never,
+        Duration::ZERO,
+    ));
     (address, sum)
 }
 
