@@ -26,16 +26,19 @@ async fn counter(proxy: &Proxy, name: &str) -> Option<f64> {
 }
 
 /// What the health service at `host:port` says of a service.
-async fn health(address: &str, service: &str) -> Result<ServingStatus, Code> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+async fn health(
+    address: &str,
+    service: &str,
+) -> Result<Result<ServingStatus, Code>, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    let mut client = HealthClient::new(endpoint.connect().await?);
     let request = HealthCheckRequest {
         service: service.to_owned(),
     };
     let answer = client.check(request).await;
-    answer
+    Ok(answer
         .map(|answer| answer.into_inner().status())
-        .map_err(|status| status.code())
+        .map_err(|status| status.code()))
 }
 
 #[tokio::test]
@@ -50,10 +53,10 @@ async fn the_health_service_says_what_ready_says() -> Outcome {
             (&ready.grpc, ServingStatus::Serving),
             (&unready.grpc, ServingStatus::NotServing),
         ] {
-            assert_eq!(health(address, service).await, Ok(status), "{service}");
+            assert_eq!(health(address, service).await?, Ok(status), "{service}");
         }
     }
-    assert_eq!(health(&ready.grpc, "other").await, Err(Code::NotFound));
+    assert_eq!(health(&ready.grpc, "other").await?, Err(Code::NotFound));
     Ok(())
 }
 

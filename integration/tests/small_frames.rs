@@ -189,8 +189,15 @@ async fn start_import_of(pace: Duration) -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (settings, never) = (GrpcSettings::default(), CancellationToken::new());
-    let ready = Readiness::new();
-    tokio::spawn(serve(listener, intake, settings, ready, never, Duration::ZERO));
+    let readiness = Readiness::new();
+    tokio::spawn(serve(
+        listener,
+        intake,
+        settings,
+        readiness,
+        never,
+        Duration::ZERO,
+    ));
     (address, sum)
 }
 
