@@ -1,6 +1,8 @@
 //! The aggregator's settings. The documentation of each field is the manual: `docs/configuration.md` is generated from it.
 
 mod check;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroUsize;
 

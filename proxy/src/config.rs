@@ -594,6 +594,59 @@ mod tests {
     }
 
     #[test]
+    fn without_settings_nothing_listens_beyond_this_host() {
+        let config = Config::default();
+        let listeners = config.grpc_listeners();
+        let all = listeners.iter().map(|(address, _)| *address);
+        let all: Vec<_> = all.chain([config.http_listen()]).collect();
+        assert_eq!(all.len(), 2);
+        for address in all {
+            let at: std::net::SocketAddr = address.parse().unwrap();
+            assert!(at.ip().is_loopback(), "{address}");
+        }
+    }
+
+    #[test]
+    fn tls_is_for_the_one_address_or_for_another_beside_it() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: String| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_string_lossy().into_owned()
+        };
+        let certificate = file("cert.pem", made.cert.pem());
+        let key = file("key.pem", made.signing_key.serialize_pem());
+        let ours = format!("grpc_tls: {{cert_file: {certificate}, key_file: {key}}}\n");
+        let one = config(&format!("{ours}grpc_address: 127.0.0.1:1\n"));
+        assert_eq!(one.grpc_listeners(), [("127.0.0.1:1", true)]);
+        let both = config(&format!(
+            "{ours}grpc_address: 127.0.0.1:1\ngrpc_tls_address: 127.0.0.1:2\n"
+        ));
+        assert_eq!(
+            both.grpc_listeners(),
+            [("127.0.0.1:1", false), ("127.0.0.1:2", true)]
+        );
+        let veneurs = config(&format!(
+            "grpc_tls_address: 127.0.0.1:2\n\
+             tls: {{ca_file: {certificate}, cert_file: {certificate}, key_file: {key}, server_name: x}}\n"
+        ));
+        assert_eq!(veneurs.grpc_listeners(), [("127.0.0.1:2", true)]);
+        assert!(!veneurs.grpc_tls.client_ca_file.is_empty());
+        let told = problems(
+            "grpc_tls_address: 127.0.0.1:2\nforward_tls: {enabled: true}\nforward_address: http://g:1\n",
+        );
+        assert!(
+            told.contains("grpc_tls_address: needs a certificate"),
+            "{told}"
+        );
+        assert!(
+            told.contains("forward_address[0]: \"http://g:1\" would go without TLS"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn every_problem_is_told_with_its_key() {
         let told = problems(
             "forward_addresses: [a:1, nowhere]\nforward_address: https://a:1\n\

@@ -143,7 +143,7 @@ impl AggregatorBuilder {
         self.default("metric_sinks", || file);
         let call = self.place.call(&self.call);
         let mut program = self.paths.start(&self.name, &call, &self.config)?;
-        program.until_ok(&http, "/ready").await?;
+        until_up(&mut program, &self.config, &http, "/ready").await?;
         Ok(Aggregator {
             statsd,
             socket: self.socket,
@@ -211,12 +211,25 @@ impl ProxyBuilder {
         }
         let call = self.place.call(&self.call);
         let mut program = self.paths.start(&self.name, &call, &self.config)?;
-        program.until_ok(&http, path).await?;
+        until_up(&mut program, &self.config, &http, path).await?;
         Ok(Proxy {
             http,
             grpc,
             program,
         })
+    }
+}
+
+/// Waits until `GET path` answers; behind TLS, until there is somebody to ask.
+async fn until_up(
+    program: &mut Program,
+    config: &Map<String, Value>,
+    http: &str,
+    path: &str,
+) -> io::Result<()> {
+    match config.contains_key("http_tls") {
+        true => program.until_listening(http).await,
+        false => program.until_ok(http, path).await,
     }
 }
 

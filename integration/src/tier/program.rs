@@ -104,6 +104,21 @@ impl Program {
         })
     }
 
+    /// Waits until connections are accepted at `address`.
+    pub(super) async fn until_listening(&mut self, address: &str) -> io::Result<()> {
+        let what = format!("{} to listen at {address}", self.name);
+        let waited = wait_for(&what, async || {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return Some(Err(()));
+            }
+            tokio::net::TcpStream::connect(address).await.ok().map(Ok)
+        });
+        match waited.await? {
+            Ok(_) => Ok(()),
+            Err(()) => Err(self.ended_early()),
+        }
+    }
+
     fn ended_early(&self) -> io::Error {
         io::Error::other(format!("{} has ended:\n{}", self.name, self.log()))
     }

@@ -7,8 +7,8 @@ use super::certificate::{Facts, date};
 use super::failure::{Cause, Failure, Side};
 use crate::repeats::Repeats;
 
-/// Told by hop, peer without its port, and cause.
-static REPEATS: LazyLock<Repeats<(&'static str, String, Cause)>> = LazyLock::new(Repeats::default);
+/// Told by hop, peer without its port, and what happened.
+static REPEATS: LazyLock<Repeats<(&'static str, String, String)>> = LazyLock::new(Repeats::default);
 
 /// A handshake failed.
 pub(super) struct HandshakeFailed<'a> {
@@ -55,7 +55,7 @@ impl HandshakeFailed<'_> {
             return;
         }
         let host = peer.rsplit_once(':').map_or(peer, |(host, _)| host);
-        let Some(more) = REPEATS.tell(&(hop, host.to_owned(), *cause)) else {
+        let Some(more) = REPEATS.tell(&(hop, host.to_owned(), words.clone())) else {
             return;
         };
         let (cause, detail) = (cause.tag(), words);

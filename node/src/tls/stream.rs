@@ -111,7 +111,10 @@ impl Stream {
             return read;
         };
         let failure = match (&self.io, &read) {
-            (Io::Tls(_), Err(error)) if of_tls(error).is_some() => {
+            // Nothing else would say that the server has not read what we wrote.
+            (Io::Tls(_), Err(error))
+                if matches!(of_tls(error), Some(rustls::Error::AlertReceived(_))) =>
+            {
                 Some(Failure::of(error, Side::Client, None))
             }
             (Io::Plain(_), Ok(())) if first.starts_with(&ALERT) => Some(Failure::new(

@@ -1,5 +1,6 @@
 mod authority;
 mod handshakes;
+mod https;
 mod reload;
 mod settings;
 
