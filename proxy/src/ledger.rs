@@ -52,6 +52,18 @@ pub struct Intake {
 pub struct Account {
     fates: Mutex<Fates>,
     queued: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+/// What happened to one destination's metrics in the last whole interval.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Pace {
+    /// Routed there.
+    pub received: u64,
+    /// Taken by it.
+    pub delivered: u64,
+    #[serde(skip)]
+    before: (u64, u64),
 }
 
 /// See [`Account`].
@@ -114,11 +126,11 @@ pub struct Totals {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Interval {
+pub(crate) struct Interval {
     /// Its end, in seconds since the Unix epoch.
-    end: u64,
+    pub(crate) end: u64,
     #[serde(flatten)]
-    totals: Totals,
+    pub(crate) totals: Totals,
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +182,9 @@ impl Ledger {
     /// Closes an interval that ends at this second since the Unix epoch.
     pub fn close_interval(&self, end: u64) {
         let now = self.totals();
+        for account in self.accounts.lock().values() {
+            account.keep_pace();
+        }
         let mut intervals = self.intervals.lock();
         let totals = now.since(&intervals.before);
         intervals.before = now;
@@ -177,6 +192,11 @@ impl Ledger {
             intervals.kept.pop_front();
         }
         intervals.kept.push_back(Interval { end, totals });
+    }
+
+    /// What changed in each of the last intervals, the oldest first.
+    pub(crate) fn intervals(&self) -> Vec<Interval> {
+        self.intervals.lock().kept.iter().cloned().collect()
     }
 
     /// Everything.
@@ -192,7 +212,7 @@ impl Ledger {
                     fates: account.fates(),
                 })
                 .collect(),
-            intervals: self.intervals.lock().kept.iter().cloned().collect(),
+            intervals: self.intervals(),
         }
     }
 }
@@ -207,6 +227,24 @@ impl Account {
             queued: self.queued.load(Ordering::Relaxed),
             ..fates.clone()
         }
+    }
+
+    /// What happened in the last whole interval.
+    pub fn pace(&self) -> Pace {
+        *self.pace.lock()
+    }
+
+    fn keep_pace(&self) {
+        let (received, delivered) = {
+            let fates = self.fates.lock();
+            (fates.received, fates.delivered)
+        };
+        let mut pace = self.pace.lock();
+        *pace = Pace {
+            received: received.saturating_sub(pace.before.0),
+            delivered: delivered.saturating_sub(pace.before.1),
+            before: (received, delivered),
+        };
     }
 
     pub(crate) fn receive(&self, metrics: u64) {
@@ -316,6 +354,8 @@ mod tests {
         // The same account after the destination came back.
         ledger.account(&"a:1".into()).deliver(1);
         ledger.close_interval(20);
+        let pace = account.pace();
+        assert_eq!((pace.received, pace.delivered), (0, 1));
         let statement = serde_json::to_value(ledger.statement()).unwrap();
         assert_eq!(statement["role"], "proxy");
         assert_eq!(statement["totals"]["delivered"], 6);

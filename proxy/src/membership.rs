@@ -19,6 +19,7 @@ use tributary_node::BoxError;
 use tributary_node::admin::Condition;
 use tributary_node::discovery::{Discovery, Endpoint};
 
+use crate::changes::{Change, Moved};
 use crate::destination::{Batch, Budget, Destination, Settings};
 use crate::event::{DiscoveryFailed, RingChanged, RingScheduled};
 use crate::ignore::IgnoredTags;
@@ -76,6 +77,8 @@ pub struct Membership {
     tasks: TaskTracker,
     /// Closes all of those at once.
     abort: CancellationToken,
+    /// What a change of the ring is put down to.
+    cause: &'static str,
 }
 
 impl Membership {
@@ -99,6 +102,7 @@ impl Membership {
             fleet: HashMap::new(),
             tasks: TaskTracker::new(),
             abort: CancellationToken::new(),
+            cause: "discovery",
         }
     }
 
@@ -148,6 +152,7 @@ impl Membership {
     pub async fn apply(&mut self, addresses: Vec<String>) -> Result<(), BoxError> {
         let now = wall_clock();
         self.advance(now).await?;
+        self.cause = "discovery";
         let mut roster = self.roster.clone();
         roster.discover(addresses, now);
         self.follow_roster(roster, now).await
@@ -160,6 +165,7 @@ impl Membership {
     pub(crate) async fn reconfigure(&mut self, new: Reconfiguration) -> Result<(), BoxError> {
         let now = wall_clock();
         self.advance(now).await?;
+        self.cause = "settings";
         let mut roster = self.roster.clone();
         if let Some(addresses) = new.addresses {
             if addresses.is_empty() {
@@ -194,6 +200,7 @@ impl Membership {
     pub async fn tick(&mut self) -> Result<(), BoxError> {
         let now = wall_clock();
         self.advance(now).await?;
+        self.cause = "availability";
         let failover_after = self.rules.failover_after;
         if failover_after.is_zero() {
             return Ok(());
@@ -225,6 +232,7 @@ impl Membership {
 
     /// Lets those join whose time has come.
     async fn advance(&mut self, now: u64) -> Result<(), BoxError> {
+        self.cause = "interval";
         let mut roster = self.roster.clone();
         match roster.advance(now) {
             Some(boundary) => self.follow_roster(roster, boundary).await,
@@ -336,11 +344,19 @@ impl Membership {
                 .collect()
         };
         gauge!("ring.generation").set(current.generation() as f64);
+        let (added, removed) = (not_in(current, old), not_in(old, current));
+        self.router.changes().note(Change {
+            at: wall_clock(),
+            generation: current.generation(),
+            cause: self.cause,
+            added: Moved::of(&added),
+            removed: Moved::of(&removed),
+        });
         RingChanged {
             generation: current.generation(),
             destinations: current.destinations().len(),
-            added: &not_in(current, old),
-            removed: &not_in(old, current),
+            added: &added,
+            removed: &removed,
             pending,
             took: start.elapsed(),
         }

@@ -9,13 +9,14 @@
 //! | `/metrics` | self-metrics as Prometheus text |
 //! | `/debug/pprof/profile`, `/debug/pprof/flamegraph` | CPU profiles; 404 unless enabled |
 //!
-//! A program adds its own routes, such as `POST /import`. HTTP/1.1 and HTTP/2 without TLS are spoken on the same port.
+//! A program adds its own routes, such as `POST /import`, `/api/…` and its [`page`] at `/`. HTTP/1.1 and HTTP/2 without TLS are spoken on the same port.
 //!
 //! What always holds: connections, header bytes, body bytes and the time that any of them may take are bounded, so
 //! that slow or hostile clients cannot pile up; a body reaches a handler complete or not at all.
 
 mod body;
 mod listen;
+pub mod page;
 mod patience;
 mod profile;
 mod readiness;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tributary_proto::scan::{self, Entries, Scanned};
 
+use crate::changes::Changes;
 use crate::destination::{Batch, Budget, Held};
 use crate::event::{MetricsLost, MetricsRouted, Protocol};
 use crate::ledger::{self, Ledger};
@@ -116,6 +117,7 @@ pub struct Router {
     tables: ArcSwap<Tables>,
     budget: Arc<Budget>,
     ledger: Ledger,
+    changes: Changes,
 }
 
 impl Router {
@@ -125,6 +127,7 @@ impl Router {
             tables: ArcSwap::from_pointee(Tables::new(table)),
             budget,
             ledger: Ledger::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -141,6 +144,11 @@ impl Router {
     /// The books.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The last changes of the ring.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Routes by `current` from now on, which may be the table that is in force already, and by `next` what was flushed after its beginning.
