@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tributary_integration::ask::{top, whereabouts};
 use tributary_integration::manual::manual;
 use tributary_integration::{audit, demo};
 
@@ -24,6 +25,10 @@ enum Command {
     Demo(demo::Options),
     /// Read the ledgers of a running fleet, add them up, and say what is unaccounted for: 0 when all is well.
     Audit(audit::Options),
+    /// Tell which global owns a series, when it last came in, from how many agents, what was emitted of it, and how its sinks are.
+    Where(whereabouts::Options),
+    /// Tell the names with the most series and samples of an agent or a global, and the tag that explodes.
+    Top(top::Options),
     /// Print the manual of all settings as Markdown.
     Manual,
     /// Run the proxy: the same program as `tributary-proxy`.
@@ -55,6 +60,8 @@ fn main() -> ExitCode {
             tributary_aggregator::main(rest.of("tributary aggregator"))
         }
         Some(Command::Audit(options)) => run_audit(options),
+        Some(Command::Where(options)) => run_where(options),
+        Some(Command::Top(options)) => run_top(options),
         Some(Command::Manual) => print_manual(),
         Some(Command::Demo(options)) => run_demo(options),
         None => run_demo(call.demo),
@@ -71,6 +78,16 @@ fn print_manual() -> ExitCode {
 #[tokio::main]
 async fn run_audit(options: audit::Options) -> ExitCode {
     audit::run(options).await
+}
+
+#[tokio::main]
+async fn run_where(options: whereabouts::Options) -> ExitCode {
+    whereabouts::run(options).await
+}
+
+#[tokio::main]
+async fn run_top(options: top::Options) -> ExitCode {
+    top::run(options).await
 }
 
 #[tokio::main]

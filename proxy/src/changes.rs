@@ -80,6 +80,9 @@ mod tests {
         let last = changes.last();
         assert_eq!(last.len(), KEPT);
         assert_eq!((last[0].generation, last[19].generation), (30, 11));
-        assert_eq!((last[0].added.count, last[0].added.named.len()), (30, NAMED));
+        assert_eq!(
+            (last[0].added.count, last[0].added.named.len()),
+            (30, NAMED)
+        );
     }
 }
