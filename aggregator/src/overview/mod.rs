@@ -43,6 +43,9 @@ const PAGE: page::Page = page::Page {
 /// Intervals that are told of.
 const INTERVALS: usize = 60;
 
+/// The longest name or list of tags that is told of many, in characters; what is longer is cut.
+const LONGEST: usize = 300;
+
 /// What is known of one aggregator besides its metrics. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Overview(Arc<Shared>);
@@ -215,6 +218,11 @@ impl Overview {
         losses.retain(|loss| loss.count > 0);
         losses
     }
+}
+
+/// Names come from peers, and may be long.
+fn short(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
 }
 
 async fn status(State(overview): State<Overview>) -> Json<Status> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::INTERVALS;
+use super::{INTERVALS, short};
 use crate::flush::Busiest;
 use crate::key::Key;
 use crate::point::Point;
@@ -42,10 +42,11 @@ struct Flushed {
 /// One series as it is told.
 #[derive(Debug, Serialize)]
 pub(super) struct Timer {
-    name: Arc<str>,
+    name: String,
     #[serde(rename = "type")]
     kind: &'static str,
-    tags: Vec<String>,
+    /// Joined with commas.
+    tags: String,
     /// The oldest first. Flushes in which others were busier are missing.
     flushes: Vec<Flushed>,
 }
@@ -103,9 +104,9 @@ impl Timers {
             .into_iter()
             .take(SHOWN)
             .map(|History { key, flushes }| Timer {
-                name: Arc::clone(key.name()),
+                name: short(key.name()),
                 kind: key.kind().as_str(),
-                tags: key.tags().iter().map(str::to_owned).collect(),
+                tags: short(&key.tags().to_string()),
                 flushes: flushes.iter().cloned().collect(),
             })
             .collect()

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::short;
 use crate::key::Tags;
 use crate::sketch::HyperLogLog;
 use crate::table::{Interval, NameCount};
@@ -26,9 +27,6 @@ const NAMES: usize = 1 << 16;
 
 /// Tag keys that are told apart for one name, 8 kB each at most.
 const TAG_KEYS: usize = 32;
-
-/// The longest text that is told of a name or a tag key.
-const LONGEST: usize = 300;
 
 /// What the last flush counted, and until when flushes do.
 #[derive(Debug, Default)]
@@ -203,11 +201,6 @@ fn ranked(keys: BTreeMap<&str, HyperLogLog>) -> Vec<TagKey> {
     keys.sort_by_key(|key| std::cmp::Reverse(key.values));
     keys.truncate(5);
     keys
-}
-
-/// Names come from peers, and may be long.
-fn short(text: &str) -> String {
-    text.chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]

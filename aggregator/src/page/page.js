@@ -15,7 +15,7 @@ function timer({ name, tags: own, flushes }) {
     label: suffix.replace(/^\./, "").replace("percentile", " %"),
     points: flushes.flatMap((flush) => flush.values.filter(([key]) => key === suffix).map(([, value]) => [flush.timestamp, value])),
   }));
-  return chart(name, lines, short, own.join(", "));
+  return chart(name, lines, short, own.replaceAll(",", ", "));
 }
 
 follow(["api/status", "api/top"], (status, top) => {
@@ -56,7 +56,7 @@ follow(["api/status", "api/top"], (status, top) => {
       figure(`${short(sink.queued)} of ${short(sink.queue_bound)}`, sink.queued > sink.queue_bound / 2 ? "warn" : ""),
       figure(short(sink.written), "wide"),
       cell(causes(sink.dropped) || "–", Object.keys(sink.dropped).length ? "bad" : ""),
-      cell(sink.last_error ? `${ago(sink.last_error.at, status.now)}: ${sink.last_error.message}` : "–", failing ? "bad" : ""),
+      cell(sink.last_error ? `${ago(sink.last_error.at, status.now)}: ${sink.last_error.message}` : "–", failing ? "bad whole" : "whole"),
     ];
   }), "no sink is configured: points go nowhere");
 

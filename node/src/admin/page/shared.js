@@ -66,16 +66,20 @@ export function tile(label, value, note = "", kind = "") {
   return el("div", {}, el("dt", {}, label), el("dd", { class: kind }, value, " ", el("small", {}, note)));
 }
 
-/** Fills the body of the table with the id: `rows` are lists of cells, made by `head`, `cell` and `figure`. */
+/**
+ * Fills the body of the table with the id: `list` has a list of cells, made by `head`, `cell` and `figure`, for each row. Roles are said in
+ * words, because on a phone the style shows the rows as cards and browsers then forget that this is a table.
+ */
 export function rows(id, list, none) {
   const body = document.querySelector(`#${id} tbody`);
-  const width = document.querySelectorAll(`#${id} thead th`).length;
-  body.replaceChildren(...(list.length ? list.map((cells) => el("tr", {}, cells))
-    : [el("tr", {}, el("td", { class: "empty", colspan: width }, none))]));
+  const columns = [...document.querySelectorAll(`#${id} thead th`)].map((column) => column.textContent);
+  for (const cells of list) cells.forEach((made, place) => { if (made.localName === "td") made.dataset.label = columns[place]; });
+  body.replaceChildren(...(list.length ? list.map((cells) => el("tr", { role: "row" }, cells))
+    : [el("tr", { role: "row" }, el("td", { class: "empty whole", role: "cell", colspan: columns.length }, none))]));
 }
-export function head(...children) { return el("th", { scope: "row" }, children); }
-export function cell(content, kind = "") { return el("td", { class: kind }, content); }
-export function figure(content, kind = "") { return el("td", { class: `n ${kind}` }, content); }
+export function head(...children) { return el("th", { scope: "row", role: "rowheader" }, children); }
+export function cell(content, kind = "") { return el("td", { class: kind, role: "cell" }, content); }
+export function figure(content, kind = "") { return el("td", { class: `n ${kind}`, role: "cell" }, content); }
 
 /**
  * A small chart. `lines` is a list of {label, points: [[time, value]…]}; all share one scale that starts at 0. `show` writes a value.
@@ -97,7 +101,7 @@ export function chart(title, lines, show = short, note = "") {
   const last = (line) => (line.points.length ? show(line.points[line.points.length - 1][1]) : "–");
   const said = lines.map((line) => `${line.label} ${last(line)}`).join(", ");
   return el("figure", {},
-    el("figcaption", {}, title, " ", el("span", { class: "soft" }, note)),
+    el("figcaption", { title: `${title} ${note}`.trim() }, title, " ", el("span", { class: "soft" }, note)),
     svg("svg", { viewBox: "0 0 300 80", preserveAspectRatio: "none", role: "img", "aria-label": `now: ${said}; at most ${show(top)}` },
       svg("line", { class: "axis", x1: 0, x2: 300, y1: y(0), y2: y(0) }),
       svg("line", { class: "axis", x1: 0, x2: 300, y1: 4, y2: 4 }), ...drawn),
