@@ -112,3 +112,51 @@ impl Timers {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flush::{Aggregates, FlushSettings, Percentiles, Role, emit};
+    use crate::key::Kind;
+    use crate::sample::{Sample, Value};
+    use crate::table::{Table, TableConfig};
+
+    #[test]
+    fn the_busiest_timers_have_a_bounded_history() {
+        let table = Table::new(TableConfig::default());
+        let timers = Timers::default();
+        for timestamp in 1..=100 {
+            // Forty timers, of which the last few are the busiest in turn.
+            for number in 0..40_u32 {
+                for _ in 0..=(number + timestamp) % 40 {
+                    let name = format!("t{number}");
+                    let sample = Sample {
+                        name: name.as_bytes(),
+                        kind: Kind::Timer,
+                        tags: None,
+                        value: Value::Number(f64::from(number)),
+                        rate: 1.0,
+                    };
+                    table.writer().sample(&sample).unwrap();
+                }
+            }
+            let settings = FlushSettings {
+                role: Role::Global,
+                percentiles: Percentiles::new(&[0.99]).unwrap(),
+                aggregates: Aggregates::default(),
+                timestamp: i64::from(timestamp),
+            };
+            let emission = emit(table.take(), &settings);
+            timers.keep(&emission.points, &emission.busiest, settings.timestamp);
+        }
+        assert_eq!(timers.0.lock().len(), KEPT);
+        let shown = timers.shown();
+        assert_eq!(shown.len(), SHOWN);
+        for timer in shown {
+            assert!(timer.flushes.len() <= INTERVALS);
+            let last = timer.flushes.last().unwrap();
+            let number: f64 = timer.name[1..].parse().unwrap();
+            assert!(last.values.contains(&(".99percentile".into(), number)));
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! What is known of single series: they are watched from the first question on, and for ten minutes after the last.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -201,20 +201,25 @@ impl Watches {
 
     /// Keeps the points of what is watched.
     pub(super) fn keep(&self, batch: &Batch, sinks: &Sinks, timestamp: i64) {
-        let mut watches = self.0.lock();
-        if watches.is_empty() {
+        let names: Vec<_> = {
+            let watches = self.0.lock();
+            watches
+                .iter()
+                .map(|watch| Arc::clone(&watch.name))
+                .collect()
+        };
+        if names.is_empty() {
             return;
         }
-        let mut by_name: HashMap<Arc<str>, Vec<&Point>> = watches
-            .iter()
-            .map(|watch| (Arc::clone(&watch.name), Vec::new()))
-            .collect();
+        // Without the lock, which questions wait for: there may be millions of points.
+        let mut by_name: HashMap<Arc<str>, Vec<&Point>> =
+            names.into_iter().map(|name| (name, Vec::new())).collect();
         for point in &batch.points {
             if let Some(points) = by_name.get_mut(&point.base) {
                 points.push(point);
             }
         }
-        for watch in watches.iter_mut() {
+        for watch in self.0.lock().iter_mut() {
             let points = by_name.get(&watch.name).map_or(&[][..], Vec::as_slice);
             for seen in &mut watch.series {
                 let Some(last) = &mut seen.last else { continue };

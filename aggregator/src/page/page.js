@@ -9,13 +9,13 @@ function tags(keys) {
   return told.map((key) => `${key.key || "(words)"} ${short(key.values)}`).join(", ") || "–";
 }
 
-function timer({ name, tags: own, flushes }) {
+function timer({ name, tags: own, flushes }, times) {
   const suffixes = [...new Set(flushes.flatMap((flush) => flush.values.map(([suffix]) => suffix)))].filter((suffix) => !NO_VALUES.includes(suffix));
   const lines = suffixes.map((suffix) => ({
     label: suffix.replace(/^\./, "").replace("percentile", " %"),
     points: flushes.flatMap((flush) => flush.values.filter(([key]) => key === suffix).map(([, value]) => [flush.timestamp, value])),
   }));
-  return chart(name, lines, short, own.replaceAll(",", ", "));
+  return chart(name, lines, short, own.replaceAll(",", ", "), times);
 }
 
 follow(["api/status", "api/top"], (status, top) => {
@@ -45,7 +45,8 @@ follow(["api/status", "api/top"], (status, top) => {
     chart("Series", [line("series", (i) => i.series), line("folded samples", (i) => i.folded)]),
     chart("Flush", [line("computing", (i) => i.took_us / 1000)], milliseconds),
   ] : el("p", { class: "soft" }, "the first interval is not over yet"));
-  fill("timers", status.timers.length ? status.timers.map(timer) : el("p", { class: "soft" }, "none yet"));
+  const times = last ? [intervals[0].timestamp, last.timestamp] : [];
+  fill("timers", status.timers.length ? status.timers.map((told) => timer(told, times)) : el("p", { class: "soft" }, "none yet"));
 
   rows("sinks", sinks.map((sink) => {
     const failing = sink.last_error && (!sink.last_success || sink.last_error.at > sink.last_success);

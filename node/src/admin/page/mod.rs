@@ -57,3 +57,39 @@ fn answer(kind: &'static str, text: &'static str) -> impl IntoResponse {
         text,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+
+    #[test]
+    fn nothing_inline_or_from_elsewhere_may_run() {
+        let answer = answer("text/html; charset=utf-8", "page").into_response();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let policy = &answer.headers()[header::CONTENT_SECURITY_POLICY];
+        let policy = policy.to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; "));
+        assert!(
+            !policy.contains("unsafe") && !policy.contains('*'),
+            "{policy}"
+        );
+    }
+
+    #[test]
+    fn the_shared_script_writes_text_only() {
+        let code = include_str!("shared.js");
+        let code = code.lines().filter(|line| !line.starts_with("//"));
+        for line in code {
+            for bad in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+            ] {
+                assert!(!line.contains(bad), "{line}");
+            }
+        }
+    }
+}

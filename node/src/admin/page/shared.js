@@ -82,20 +82,21 @@ export function cell(content, kind = "") { return el("td", { class: kind, role: 
 export function figure(content, kind = "") { return el("td", { class: `n ${kind}`, role: "cell" }, content); }
 
 /**
- * A small chart. `lines` is a list of {label, points: [[time, value]…]}; all share one scale that starts at 0. `show` writes a value.
+ * A small chart. `lines` is a list of {label, points: [[time, value]…]}; all share one scale that starts at 0. `show` writes a value, and
+ * `times` are the first and last one that the chart has room for, where that is more than the lines have.
  */
-export function chart(title, lines, show = short, note = "") {
+export function chart(title, lines, show = short, note = "", times = []) {
   const all = lines.flatMap((line) => line.points);
-  const times = all.map((point) => point[0]);
+  times = all.map((point) => point[0]).concat(times);
   const [from, to] = [Math.min(...times), Math.max(...times)];
   const top = Math.max(...all.map((point) => point[1]), 0) || 1;
   const low = Math.min(...all.map((point) => point[1]), 0);
   const x = (time) => (to > from ? (300 * (time - from)) / (to - from) : 300).toFixed(1);
   const y = (value) => (78 - (74 * (value - low)) / (top - low)).toFixed(1);
   const drawn = lines.map((line, index) => {
+    const places = line.points.map((point) => `${x(point[0])},${y(point[1])}`);
     // A single value is drawn as a short stroke.
-    const points = line.points.length === 1 ? [[line.points[0][0], line.points[0][1]], line.points[0]] : line.points;
-    const places = points.map((point, place) => (line.points.length === 1 ? `${290 + 10 * place}` : x(point[0])) + `,${y(point[1])}`);
+    if (line.points.length === 1) places.push(`${Math.max(x(line.points[0][0]) - 8, 0)},${y(line.points[0][1])}`);
     return svg("polyline", { class: `l${index % 8}`, points: places.join(" ") });
   });
   const last = (line) => (line.points.length ? show(line.points[line.points.length - 1][1]) : "–");
