@@ -44,6 +44,8 @@ pub struct Entry {
     pub events: u64,
     /// Points that were NaN or infinite, and events over the interval's limit: not handed to the sinks.
     pub dropped: u64,
+    /// How long it took to make points and forwarded metrics of the series, in microseconds.
+    pub took_us: u64,
 }
 
 /// The accounts of one aggregator. Clones share them.
@@ -63,7 +65,7 @@ struct Kept {
 /// What `/api/ledger` answers.
 #[derive(Debug, Serialize)]
 struct Page {
-    role: &'static str,
+    role: Role,
     totals: Entry,
     /// Datagrams that the kernel dropped because the program did not read them in time, since the start.
     kernel_dropped_datagrams: u64,
@@ -104,6 +106,7 @@ impl Entry {
         self.points += other.points;
         self.events += other.events;
         self.dropped += other.dropped;
+        self.took_us += other.took_us;
     }
 }
 
@@ -127,6 +130,19 @@ impl Ledger {
         kept.intervals.push_back(entry);
     }
 
+    /// The sum since the start, and the last intervals, so many at most.
+    pub(crate) fn recent(&self, intervals: usize) -> (Entry, Vec<Entry>) {
+        let kept = self.kept.lock();
+        let older = kept.intervals.len().saturating_sub(intervals);
+        let recent = kept.intervals.iter().skip(older).copied().collect();
+        (kept.totals, recent)
+    }
+
+    /// Datagrams that the kernel dropped, since the start.
+    pub(crate) fn kernel_dropped(&self) -> u64 {
+        self.kernel_drops.get().map_or(0, KernelDrops::total)
+    }
+
     /// Lets it show what the kernel drops.
     pub fn watch(&self, drops: KernelDrops) {
         // Listeners are opened once.
@@ -143,12 +159,9 @@ impl Ledger {
     fn page(&self, forward: Option<forward::Ledger>) -> Page {
         let kept = self.kept.lock();
         Page {
-            role: match self.role {
-                Role::Local => "agent",
-                Role::Global => "global",
-            },
+            role: self.role,
             totals: kept.totals,
-            kernel_dropped_datagrams: self.kernel_drops.get().map_or(0, KernelDrops::total),
+            kernel_dropped_datagrams: self.kernel_dropped(),
             forward,
             intervals: kept.intervals.iter().copied().collect(),
         }

@@ -2,6 +2,7 @@
 //!
 //! [`tier`] starts agents, proxies and globals as processes on free loopback ports; the demo and every end-to-end test stand on it.
 
+pub mod ask;
 pub mod audit;
 pub mod consul;
 pub mod demo;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tributary_integration::ask::{top, whereabouts};
 use tributary_integration::manual::manual;
 use tributary_integration::{audit, demo, emit, ring, tap};
 
@@ -31,6 +32,10 @@ enum Command {
     /// Ask about rings without a process running.
     #[command(subcommand)]
     Ring(ring::Question),
+    /// Tell which global owns a series, when it last came in, from how many agents, what was emitted of it, and how its sinks are.
+    Where(whereabouts::Options),
+    /// Tell the names with the most series and samples of an agent or a global, and the tag that explodes.
+    Top(top::Options),
     /// Print the manual of all settings as Markdown.
     Manual,
     /// Run the proxy: the same program as `tributary-proxy`.
@@ -65,6 +70,8 @@ fn main() -> ExitCode {
         Some(Command::Emit(options)) => run_emit(*options),
         Some(Command::Tap(options)) => run_tap(options),
         Some(Command::Ring(question)) => ring::run(&question),
+        Some(Command::Where(options)) => run_where(options),
+        Some(Command::Top(options)) => run_top(options),
         Some(Command::Manual) => print_manual(),
         Some(Command::Demo(options)) => run_demo(options),
         None => run_demo(call.demo),
@@ -91,6 +98,16 @@ async fn run_emit(options: emit::Options) -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn run_tap(options: tap::Options) -> ExitCode {
     tap::run(options).await
+}
+
+#[tokio::main]
+async fn run_where(options: whereabouts::Options) -> ExitCode {
+    whereabouts::run(options).await
+}
+
+#[tokio::main]
+async fn run_top(options: top::Options) -> ExitCode {
+    top::run(options).await
 }
 
 #[tokio::main]

@@ -208,7 +208,7 @@ mod tests {
                 weight,
                 ..WeightedAddress::from("a:1")
             }
-            .check()
+            .check(false)
         };
         assert_eq!((of(0), of(MAX_WEIGHT)), (Ok(()), Ok(())));
         assert_eq!(

@@ -32,6 +32,7 @@ use crate::discovery;
 use crate::ignore::IgnoredTags;
 use crate::ingest::{self, Activity};
 use crate::membership::{Membership, Order, Reconfiguration, Rules};
+use crate::overview;
 use crate::ring::Ring;
 use crate::route::{Router, Table, wall_clock};
 use crate::status;
@@ -112,7 +113,8 @@ impl Proxy {
         let closing = CancellationToken::new();
         let activity = Arc::new(Activity::default());
         let routes = ingest::import::routes(router.clone(), max_message, closing.clone())
-            .merge(status::routes(router.clone()));
+            .merge(status::routes(router.clone()))
+            .merge(overview::routes(router.clone(), config.interval.get()));
         let http_address = node.serve_admin(routes).await?;
         inherited::warn_of_unused();
 

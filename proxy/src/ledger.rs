@@ -63,6 +63,18 @@ pub struct Account {
     number: usize,
     fates: Mutex<Fates>,
     queued: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+/// What happened to one destination's metrics in the last whole interval.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Pace {
+    /// Routed there.
+    pub received: u64,
+    /// Taken by it.
+    pub delivered: u64,
+    #[serde(skip)]
+    before: (u64, u64),
 }
 
 /// See [`Account`].
@@ -125,11 +137,11 @@ pub struct Totals {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Interval {
+pub(crate) struct Interval {
     /// Its end, in seconds since the Unix epoch.
-    end: u64,
+    pub(crate) end: u64,
     #[serde(flatten)]
-    totals: Totals,
+    pub(crate) totals: Totals,
 }
 
 #[derive(Debug, Default)]
@@ -187,6 +199,9 @@ impl Ledger {
     /// Closes an interval that ends at this second since the Unix epoch.
     pub fn close_interval(&self, end: u64) {
         let now = self.totals();
+        for account in self.accounts.lock().values() {
+            account.keep_pace();
+        }
         let mut intervals = self.intervals.lock();
         let totals = now.since(&intervals.before);
         intervals.before = now;
@@ -194,6 +209,11 @@ impl Ledger {
             intervals.kept.pop_front();
         }
         intervals.kept.push_back(Interval { end, totals });
+    }
+
+    /// What changed in each of the last intervals, the oldest first.
+    pub(crate) fn intervals(&self) -> Vec<Interval> {
+        self.intervals.lock().kept.iter().cloned().collect()
     }
 
     /// Everything.
@@ -209,7 +229,7 @@ impl Ledger {
                     fates: account.fates(),
                 })
                 .collect(),
-            intervals: self.intervals.lock().kept.iter().cloned().collect(),
+            intervals: self.intervals(),
         }
     }
 }
@@ -244,6 +264,24 @@ impl Account {
             queued: self.queued.load(Ordering::Relaxed),
             ..fates.clone()
         }
+    }
+
+    /// What happened in the last whole interval.
+    pub fn pace(&self) -> Pace {
+        *self.pace.lock()
+    }
+
+    fn keep_pace(&self) {
+        let (received, delivered) = {
+            let fates = self.fates.lock();
+            (fates.received, fates.delivered)
+        };
+        let mut pace = self.pace.lock();
+        *pace = Pace {
+            received: received.saturating_sub(pace.before.0),
+            delivered: delivered.saturating_sub(pace.before.1),
+            before: (received, delivered),
+        };
     }
 
     pub(crate) fn receive(&self, metrics: u64) {
@@ -366,6 +404,8 @@ mod tests {
         // The same account after the destination came back.
         ledger.account(&"a:1".into()).deliver(1);
         ledger.close_interval(20);
+        let pace = account.pace();
+        assert_eq!((pace.received, pace.delivered), (0, 1));
         let statement = serde_json::to_value(ledger.statement()).unwrap();
         assert_eq!(statement["role"], "proxy");
         assert_eq!(statement["totals"]["delivered"], 6);

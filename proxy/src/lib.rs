@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod app;
+mod changes;
 mod cli;
 pub mod config;
 pub mod destination;
@@ -14,6 +15,7 @@ pub mod ignore;
 pub mod ingest;
 pub mod ledger;
 pub mod membership;
+mod overview;
 pub mod owner;
 mod receipt;
 pub mod ring;

@@ -19,6 +19,7 @@ use tributary_node::BoxError;
 use tributary_node::admin::Condition;
 use tributary_node::discovery::{Discovery, Endpoint};
 
+use crate::changes::{Change, Moved};
 use crate::destination::{Batch, Budget, Destination, Settings};
 use crate::event::{DiscoveryFailed, RingChanged, RingScheduled, WeightsIgnored};
 use crate::ignore::IgnoredTags;
@@ -76,6 +77,8 @@ pub struct Membership {
     tasks: TaskTracker,
     /// Closes all of those at once.
     abort: CancellationToken,
+    /// What a change of the ring is put down to.
+    cause: &'static str,
 }
 
 impl Membership {
@@ -99,6 +102,7 @@ impl Membership {
             fleet: HashMap::new(),
             tasks: TaskTracker::new(),
             abort: CancellationToken::new(),
+            cause: "discovery",
         }
     }
 
@@ -148,6 +152,7 @@ impl Membership {
         let now = wall_clock();
         let members = self.members(endpoints)?;
         self.advance(now).await?;
+        self.cause = "discovery";
         let mut roster = self.roster.clone();
         roster.discover(members, now);
         self.follow_roster(roster, now).await
@@ -164,6 +169,7 @@ impl Membership {
             None => None,
         };
         self.advance(now).await?;
+        self.cause = "settings";
         let mut roster = self.roster.clone();
         if let Some(members) = members {
             roster.discover(members, now);
@@ -218,6 +224,7 @@ impl Membership {
     pub async fn tick(&mut self) -> Result<(), BoxError> {
         let now = wall_clock();
         self.advance(now).await?;
+        self.cause = "availability";
         let failover_after = self.rules.failover_after;
         if failover_after.is_zero() {
             return Ok(());
@@ -249,6 +256,7 @@ impl Membership {
 
     /// Lets those join whose time has come.
     async fn advance(&mut self, now: u64) -> Result<(), BoxError> {
+        self.cause = "interval";
         let mut roster = self.roster.clone();
         match roster.advance(now) {
             Some(boundary) => self.follow_roster(roster, boundary).await,
@@ -375,11 +383,19 @@ impl Membership {
             .map(Member::to_string)
             .collect();
         gauge!("ring.generation").set(current.generation() as f64);
+        let (added, removed) = (not_in(current, old), not_in(old, current));
+        self.router.changes().note(Change {
+            at: wall_clock(),
+            generation: current.generation(),
+            cause: self.cause,
+            added: Moved::of(&added),
+            removed: Moved::of(&removed),
+        });
         RingChanged {
             generation: current.generation(),
             destinations: current.destinations().len(),
-            added: &not_in(current, old),
-            removed: &not_in(old, current),
+            added: &added,
+            removed: &removed,
             reweighted: &reweighted,
             pending: &told(pending),
             took: start.elapsed(),

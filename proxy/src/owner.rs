@@ -154,13 +154,24 @@ pub fn key_of(line: &[u8], ignored: &IgnoredTags, as_given: bool) -> Result<Vec<
     if !as_given {
         tags.sort_unstable();
     }
-    tags.retain(|tag| !ignored.contains(tag));
-    Ok([name, kind.lower_name(), &tags.join(",")]
-        .concat()
-        .into_bytes())
+    Ok(routing_key(name, kind, tags, ignored))
 }
 
-fn kind_of(name: &str) -> Option<Type> {
+/// The key that a ring places: as [`tributary_proto::scan::Scanned::routing_key`] makes it of a message with these tags in this order.
+pub(crate) fn routing_key(
+    name: &str,
+    kind: Type,
+    mut tags: Vec<&str>,
+    ignored: &IgnoredTags,
+) -> Vec<u8> {
+    tags.retain(|tag| !ignored.contains(tag));
+    [name, kind.lower_name(), &tags.join(",")]
+        .concat()
+        .into_bytes()
+}
+
+/// A type by its name or by DogStatsD's letters for it.
+pub(crate) fn kind_of(name: &str) -> Option<Type> {
     Type::from_lower_name(name).or(match name {
         "c" => Some(Type::Counter),
         "g" => Some(Type::Gauge),

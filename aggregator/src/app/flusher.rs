@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{self, ForwardConfig, Forwarder, Retention};
 use crate::import::{Intake, OpenInterval};
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::{Entry, Forwarding, Ledger};
+use crate::overview::{About, Overview};
 use crate::point::Batch;
 use crate::sink::Sinks;
 use crate::table::{Interval, Table};
@@ -34,6 +35,7 @@ pub(super) struct Flusher {
     /// For forwarding and for handing off.
     pub(super) tls: Option<Connector>,
     pub(super) ledger: Ledger,
+    overview: Overview,
     settings: FlushSettings,
     hostname: Arc<str>,
     pub(super) config: Config,
@@ -54,17 +56,31 @@ impl Flusher {
             (Role::Local, None) => Some(Forwarder::start(settings)?),
             (Role::Local, Some(found)) => Some(Forwarder::discover(settings, found)?),
         };
+        let forwarder = forwarder.map(Arc::new);
+        let hostname: Arc<str> = hostname(config)?.into();
+        let ledger = Ledger::new(config.role());
+        let about = About {
+            role: config.role(),
+            hostname: Arc::clone(&hostname),
+            interval: config.interval.get().as_secs_f64(),
+            grpc_address: config.grpc_address.clone(),
+            max_series: config.max_series,
+        };
+        let forwarding = forwarding(&forwarder);
+        let overview = Overview::new(about, Arc::clone(&table), ledger.clone(), forwarding);
+        overview.show_sinks(&sinks);
         Ok(Self {
             table,
             sinks: Arc::new(sinks),
             retired: Vec::new(),
-            forwarder: forwarder.map(Arc::new),
+            forwarder,
             intake: None,
             handoff: discovery::handoff(config)?,
             tls,
-            ledger: Ledger::new(config.role()),
+            ledger,
+            overview,
             settings: flush_settings(config)?,
-            hostname: hostname(config)?.into(),
+            hostname,
             config: config.clone(),
         })
     }
@@ -76,11 +92,10 @@ impl Flusher {
         self.intake = Some((Arc::clone(intake), length));
     }
 
-    /// `/api/ledger`, for the admin server.
-    pub(super) fn ledger_page(&self) -> Router {
-        let forwarder = self.forwarder.clone();
-        self.ledger
-            .router(Arc::new(move || Some(forwarder.as_ref()?.ledger())))
+    /// The page, and `/api/…`, for the admin server.
+    pub(super) fn pages(&self) -> Router {
+        let ledger = self.ledger.router(forwarding(&self.forwarder));
+        ledger.merge(self.overview.router())
     }
 
     /// Goes over to other settings, from the next flush on. On an error nothing has changed.
@@ -100,6 +115,7 @@ impl Flusher {
         };
         if changes(config) != changes(&self.config) {
             let removed = sinks.replace(&config.metric_sinks, &config.metric_sink_routing)?;
+            self.overview.show_sinks(sinks);
             let until = Instant::now() + config.shutdown_timeout.get();
             self.retired.push((removed, until));
         }
@@ -156,21 +172,29 @@ impl Flusher {
             ..Batch::default()
         };
         let count_series = self.config.count_unique_timeseries;
-        let ledger = self.ledger.clone();
+        let (ledger, overview) = (self.ledger.clone(), self.overview.clone());
         // Millions of series take seconds: not on a thread that serves connections.
         let emitted = tokio::task::spawn_blocking(move || {
+            let began = std::time::Instant::now();
+            overview.look(&interval, settings.timestamp);
             let emission = emit(interval, &settings);
             emission.counts.emit(count_series);
-            ledger.enter(Entry {
+            let entry = Entry {
                 timestamp: settings.timestamp,
                 forwarded: emission.forward.len() as u64,
                 points: emission.points.len() as u64,
                 events: emission.events.len() as u64,
                 ..Entry::of(&emission.counts)
-            });
+            };
             batch.points = emission.points;
             batch.events = emission.events;
-            sinks.send(Arc::new(batch));
+            let batch = Arc::new(batch);
+            overview.keep(&batch, &emission.busiest, &sinks, settings.timestamp);
+            ledger.enter(Entry {
+                took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+                ..entry
+            });
+            sinks.send(batch);
             emission.forward
         });
         emitted.await.unwrap_or_else(|error| {
@@ -220,6 +244,12 @@ impl Flusher {
             }
         }
     }
+}
+
+/// Forwarding's own accounts.
+fn forwarding(forwarder: &Option<Arc<Forwarder>>) -> Forwarding {
+    let forwarder = forwarder.clone();
+    Arc::new(move || Some(forwarder.as_ref()?.ledger()))
 }
 
 /// Lets sinks write what waits, and tells what they could not.

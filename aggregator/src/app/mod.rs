@@ -48,8 +48,7 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     let grpc_address = doors.grpc_address();
     let mut flusher = Flusher::start(&config, table.clone())?;
     let import = import::http::router(intake.clone(), config.import_max_size.as_usize());
-    node.serve_admin(import.merge(flusher.ledger_page()))
-        .await?;
+    node.serve_admin(import.merge(flusher.pages())).await?;
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
     let doors = doors.open(&config, table, Arc::clone(&intake), &node.readiness)?;
     flusher.ledger.watch(doors.kernel_drops());

@@ -17,6 +17,7 @@
 //! A median is always that of everything merged here, also at an agent.
 
 mod aggregate;
+mod busiest;
 mod counts;
 mod distribution;
 mod percentile;
@@ -24,6 +25,7 @@ mod state;
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tributary_proto::metricpb::Metric;
 
 use crate::key::{Key, Kind, Scope};
@@ -33,16 +35,27 @@ use crate::table::{Interval, Sampler, Series, Status};
 use distribution::View;
 
 pub use aggregate::{Aggregate, Aggregates};
+pub(crate) use busiest::Busiest;
 pub use counts::{FlushCounts, SeriesType};
 pub use percentile::{PercentileError, Percentiles};
 
 /// Which part of the fleet's work an aggregator does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "&'static str")]
 pub enum Role {
     /// An agent: what is mergeable is forwarded.
     Local,
     /// A global: everything ends here.
     Global,
+}
+
+impl From<Role> for &'static str {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Local => "agent",
+            Role::Global => "global",
+        }
+    }
 }
 
 /// How to emit. All but the timestamp is settled at start.
@@ -69,6 +82,8 @@ pub struct Emission {
     pub events: Vec<Event>,
     /// What came in and what became of it.
     pub counts: FlushCounts,
+    /// The few histograms and timers of which most was merged.
+    pub(crate) busiest: Busiest,
 }
 
 /// Turns what one interval brought into points and forwarded metrics.
@@ -96,7 +111,12 @@ struct Flush<'a> {
 }
 
 impl Flush<'_> {
-    fn series(&mut self, Series { key, sampler }: Series) {
+    fn series(&mut self, series: Series) {
+        let Series {
+            key,
+            sampler,
+            merged,
+        } = series;
         let forwarded = is_forwarded(self.settings.role, &key);
         self.out.counts.note_series(&key, forwarded);
         match sampler {
@@ -110,11 +130,14 @@ impl Flush<'_> {
                 self.point(&key, None, PointKind::Gauge, size);
             }
             Sampler::Distribution(mut distribution) => {
+                let first = self.out.points.len();
                 self.distribution(
                     &key,
                     &mut distribution,
                     View::of(self.settings.role, key.scope()),
                 );
+                let points = first..self.out.points.len();
+                self.out.busiest.offer(merged, &key, points);
                 if forwarded {
                     self.forward(&key, state::digest(&mut distribution.digest));
                 }

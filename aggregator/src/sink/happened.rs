@@ -76,7 +76,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Flushed,
         Self::Skipped,
         Self::MaxNameLength,

@@ -15,6 +15,7 @@ pub mod config;
 pub mod debug;
 mod filter;
 pub mod happened;
+mod health;
 pub mod localfile;
 mod matcher;
 mod options;
@@ -35,6 +36,7 @@ use async_trait::async_trait;
 use crate::point::Batch;
 
 pub use config::{RoutingRule, SinkConfig};
+pub(crate) use health::{SinkReport, SinkVerdict, SinkView, unix_millis};
 pub use options::Problems;
 pub use registry::build;
 pub use runner::{Sinks, Unwritten, check};

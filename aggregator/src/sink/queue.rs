@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Amount;
+use super::health::Health;
 use crate::point::Batch;
 
 /// One sink's queue. Many may push; one task pops.
@@ -14,6 +15,8 @@ use crate::point::Batch;
 pub(super) struct Queue {
     state: Mutex<State>,
     arrived: Notify,
+    /// Here because it belongs to the sink's name, too.
+    pub(super) health: Health,
 }
 
 #[derive(Debug, Default)]
@@ -40,12 +43,19 @@ impl Queue {
                 ..State::default()
             }),
             arrived: Notify::new(),
+            health: Health::default(),
         }
     }
 
     /// Changes how much may wait, from the next push on.
     pub(super) fn set_bound(&self, bound: usize) {
         self.state.lock().bound = bound;
+    }
+
+    /// What waits or is being written, and how much may wait.
+    pub(super) fn fill(&self) -> (Amount, usize) {
+        let state = self.state.lock();
+        (state.waiting + state.writing, state.bound)
     }
 
     /// Adds the newest batch; returns what had to go for it. An empty batch is not kept, and yet wakes the task: it is the next flush that a failed

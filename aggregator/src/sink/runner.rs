@@ -18,7 +18,10 @@ use super::happened::{
 };
 use super::queue::Queue;
 use super::routing::Routing;
-use super::{Amount, Problems, RoutingRule, Sink, SinkConfig, SinkError, registry, select};
+use super::{
+    Amount, Problems, RoutingRule, Sink, SinkConfig, SinkError, SinkVerdict, SinkView, registry,
+    select,
+};
 use crate::point::Batch;
 
 /// The running sinks. Dropping it ends them at once; [`close`](Self::close) lets them write what waits.
@@ -174,8 +177,30 @@ impl Sinks {
             PointsSelected { sink, tally }.emit();
             let lost = member.queue.push(selected.batch);
             let reason = DropReason::QueueFull;
+            member.queue.health.lost(lost, reason);
             PointsDropped { sink, lost, reason }.emit();
         }
+    }
+
+    /// What of a batch each sink would get; nothing is sent or counted.
+    pub(crate) fn verdicts(&self, batch: &Arc<Batch>) -> Vec<SinkVerdict> {
+        let filters: Vec<_> = self.members.iter().map(|member| &member.filter).collect();
+        let selected = select::select(batch, self.routing.as_ref(), &filters);
+        let members = self.members.iter().zip(selected);
+        members
+            .map(|(member, selected)| SinkVerdict::of(&member.label, selected.tally))
+            .collect()
+    }
+
+    /// How to see the sinks' state from elsewhere. Valid until the next [`replace`](Self::replace).
+    pub(crate) fn views(&self) -> Vec<SinkView> {
+        let members = self.members.iter();
+        members
+            .map(|member| SinkView {
+                label: member.label.clone(),
+                queue: Arc::clone(&member.queue),
+            })
+            .collect()
     }
 
     /// Lets each sink write what waits, up to a time, and says what each could not. A batch that fails is tried again only if the sink asks for it.
@@ -333,6 +358,9 @@ impl Task {
                     lost: given,
                 })
             });
+        let took = started.elapsed();
+        let health = &self.queue.health;
+        health.ended(result.as_ref().map(|_| ()), took);
         let sink = &self.label;
         if let Err(error) = &result {
             WriteFailed { sink, error }.emit();
@@ -345,7 +373,7 @@ impl Task {
                 (given - lost, given - lost)
             }
         };
-        let took = started.elapsed();
+        self.queue.health.wrote(given, written);
         BatchWritten {
             sink,
             given,
@@ -357,6 +385,7 @@ impl Task {
     }
 
     fn dropped(&self, lost: Amount, reason: DropReason) {
+        self.queue.health.lost(lost, reason);
         let sink = &self.label;
         PointsDropped { sink, lost, reason }.emit();
     }

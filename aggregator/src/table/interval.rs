@@ -5,7 +5,9 @@ use std::time::Instant;
 use hashbrown::HashTable;
 
 use super::census::Census;
+use super::position;
 use super::shard::{Series, Shard};
+use crate::key::Key;
 use crate::sample::Event;
 
 /// Everything between two takes.
@@ -74,6 +76,18 @@ impl Interval {
     /// Whether there is no series; there may be events.
     pub fn is_empty(&self) -> bool {
         self.shards.iter().all(HashTable::is_empty)
+    }
+
+    /// Each series, in no particular order.
+    pub(crate) fn series(&self) -> impl Iterator<Item = &Series> {
+        self.shards.iter().flatten()
+    }
+
+    /// The series with this key.
+    pub(crate) fn find(&self, key: &Key) -> Option<&Series> {
+        let hash = key.hash64();
+        let shard = self.shards.get(position(hash, self.shards.len()))?;
+        shard.find(hash, |series| *series.key == *key)
     }
 
     /// Each series, in no particular order. Memory is given back shard by shard.

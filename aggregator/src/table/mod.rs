@@ -22,6 +22,7 @@ mod shard;
 mod shown;
 mod taken;
 mod wanted;
+mod watched;
 mod writer;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use import::ImportError;
 pub use interval::{Interval, IntervalCounts};
 pub(crate) use sampler::{Distribution, OwnSamples, Sampler, Status};
 pub(crate) use shard::Series;
+pub(crate) use watched::Watched;
 pub use writer::{SampleError, Writer};
 
 /// How a table is laid out.
@@ -93,6 +95,7 @@ pub struct Table {
     events: Mutex<Vec<Event>>,
     started: Mutex<Instant>,
     refused: Refused,
+    watched: Watched,
     cached_keys: usize,
     allowance: Arc<Allowance>,
     max_events: usize,
@@ -129,6 +132,7 @@ impl Table {
             events: Mutex::default(),
             started: Mutex::new(Instant::now()),
             refused: Refused::default(),
+            watched: Watched::default(),
             cached_keys: config.cached_keys,
             allowance: Allowance::new(match config.max_series {
                 0 => DEFAULT_MAX_SERIES,
@@ -185,8 +189,18 @@ impl Table {
 
     /// The shard of a key with this hash. The map inside uses the lowest and the highest bits, so the choice is made by those between.
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
-        let position = (hash >> 40) as usize & (self.shards.len() - 1);
-        &self.shards[position]
+        &self.shards[position(hash, self.shards.len())]
+    }
+
+    /// How many series the open interval has.
+    pub fn open_series(&self) -> u64 {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.lock().len() as u64).sum()
+    }
+
+    /// Which series somebody watches come in.
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     fn event(&self, mut event: Event) {
@@ -203,6 +217,11 @@ impl Table {
             .emit();
         }
     }
+}
+
+/// The shard, of a power of two of them, of a key with this hash.
+fn position(hash: u64, shards: usize) -> usize {
+    (hash >> 40) as usize & shards.wrapping_sub(1)
 }
 
 #[cfg(test)]

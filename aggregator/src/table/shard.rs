@@ -38,11 +38,13 @@ pub(crate) struct Series {
     pub(crate) key: Arc<Key>,
     /// What was merged so far.
     pub(crate) sampler: Sampler,
+    /// How many samples and imports that was. Written where `sampler` is written anyway.
+    pub(crate) merged: u32,
 }
 
 /// Where a series is, or would be put.
 pub(super) enum Seat<'a> {
-    Taken(&'a mut Sampler),
+    Taken(&'a mut Series),
     Free(FreeSeat<'a>),
 }
 
@@ -82,6 +84,11 @@ impl Shard {
         now.max(usize::midpoint(self.expected, now))
     }
 
+    /// How many series there are.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
     pub(super) fn into_parts(self) -> (HashTable<Series>, Census) {
         (self.series, self.census)
     }
@@ -106,7 +113,7 @@ impl Shard {
             Entry::Occupied(known) => {
                 let series = known.into_mut();
                 wanted.found(&series.key);
-                Some(Seat::Taken(&mut series.sampler))
+                Some(Seat::Taken(series))
             }
             Entry::Vacant(place) => {
                 let standing = standing(wanted.parts());
@@ -136,7 +143,11 @@ impl Seat<'_> {
         change: impl FnOnce(&mut Sampler) -> Result<(), E>,
     ) -> Result<(), E> {
         match self {
-            Self::Taken(sampler) => change(sampler),
+            Self::Taken(series) => {
+                change(&mut series.sampler)?;
+                series.merged = series.merged.saturating_add(1);
+                Ok(())
+            }
             Self::Free(seat) => {
                 let mut sampler = Sampler::new(seat.key.kind());
                 let changed = change(&mut sampler);
@@ -160,6 +171,7 @@ impl FreeSeat<'_> {
         self.place.insert(Series {
             key: self.key,
             sampler,
+            merged: 1,
         });
     }
 }

@@ -12,7 +12,7 @@
 //! | `/api/tap` | live metrics, see [`crate::tap`] |
 //! | `/debug/pprof/profile`, `/debug/pprof/flamegraph` | CPU profiles; 404 unless enabled |
 //!
-//! A program adds its own routes, such as `POST /import`. HTTP/1.1 and HTTP/2 are spoken on the same port, by TLS if that is
+//! A program adds its own routes, such as `POST /import`, `/api/…` and its [`page`] at `/`. HTTP/1.1 and HTTP/2 are spoken on the same port, by TLS if that is
 //! set up.
 //!
 //! What always holds: connections, header bytes, body bytes and the time that any of them may take are bounded, so
@@ -22,6 +22,7 @@ mod body;
 mod listen;
 pub(crate) mod log;
 mod memory;
+pub mod page;
 mod patience;
 mod profile;
 mod readiness;

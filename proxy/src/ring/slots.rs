@@ -60,6 +60,12 @@ impl Slots {
         }
     }
 
+    /// Gives each slot's part of the circle to its owner.
+    pub(super) fn parts(&self, give: &mut impl FnMut(u16, f64)) {
+        let part = 1.0 / self.owners.len() as f64;
+        self.owners.iter().for_each(|&owner| give(owner, part));
+    }
+
     /// The index of the member that owns this key.
     #[inline]
     pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {

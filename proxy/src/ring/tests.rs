@@ -315,3 +315,33 @@ fn a_list_beyond_the_limits_is_refused() {
         RingError::TooManyMembers(70_000)
     );
 }
+
+#[test]
+fn shares_are_the_parts_of_keys_that_members_own() {
+    let addresses = addresses(5);
+    let members = |weight| {
+        let last = addresses.len() - 1;
+        addresses
+            .iter()
+            .enumerate()
+            .map(move |(place, address)| Member {
+                address: address.as_str().into(),
+                weight: if place == last { weight } else { 1 },
+            })
+    };
+    for algorithm in [Algorithm::Hashring, Algorithm::Veneur] {
+        let ring = Ring::build(algorithm, members(3)).unwrap();
+        let shares = ring.shares();
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        let mut owned = vec![0.0; shares.len()];
+        keys(100_000).for_each(|key| owned[ring.owner(key.as_bytes()).unwrap()] += 1e-5);
+        for (share, owned) in shares.iter().zip(owned) {
+            assert!(
+                (share - owned).abs() < 0.01,
+                "{algorithm:?}: {share} {owned}"
+            );
+        }
+        let nobody = Ring::build(algorithm, []).unwrap();
+        assert_eq!(nobody.shares(), Vec::<f64>::new());
+    }
+}

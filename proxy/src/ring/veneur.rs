@@ -33,6 +33,19 @@ impl Points {
         Self(points)
     }
 
+    /// Gives the arc before each point to its owner; what lies behind the last point is the first one's.
+    pub(super) fn parts(&self, give: &mut impl FnMut(u16, f64)) {
+        const CIRCLE: f64 = (1_u64 << 32) as f64;
+        let mut before = 0;
+        for (position, owner) in &self.0 {
+            give(*owner, f64::from(position - before) / CIRCLE);
+            before = *position;
+        }
+        if let Some((_, owner)) = self.0.first() {
+            give(*owner, 1.0 - f64::from(before) / CIRCLE);
+        }
+    }
+
     /// The index of the member that owns this key.
     #[inline]
     pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {

@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use tributary_node::tap::Taps;
 use tributary_proto::scan::{self, Entries, Scanned};
 
+use crate::changes::Changes;
 use crate::destination::{Batch, Budget, Held};
 use crate::event::{MetricsLost, MetricsRouted, Protocol};
 use crate::ledger::{self, Ledger};
@@ -119,6 +120,7 @@ pub struct Router {
     budget: Arc<Budget>,
     ledger: Ledger,
     taps: Taps,
+    changes: Changes,
 }
 
 impl Router {
@@ -129,6 +131,7 @@ impl Router {
             budget,
             ledger: Ledger::default(),
             taps: Taps::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -151,6 +154,11 @@ impl Router {
     /// The books.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The last changes of the ring.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Routes by `current` from now on, which may be the table that is in force already, and by `next` what was flushed after its beginning.

@@ -436,3 +436,27 @@ async fn a_file_that_cannot_be_opened_is_a_problem_at_the_start() {
         "{problems:?}"
     );
 }
+
+#[tokio::test]
+async fn a_report_tells_what_was_written_what_waits_and_what_went_wrong() {
+    let (sinks, mut hand) = one();
+    let report = || serde_json::to_value(sinks.views()[0].report()).unwrap();
+    assert_eq!(report()["last_success"], serde_json::Value::Null);
+    hand.answer(fatal("the disk is full", 1));
+    sinks.send(flush(&["a", "b"]));
+    hand.next().await;
+    sinks.send(flush(&["c"]));
+    hand.next().await;
+    let told = timeout(SOON, async {
+        // The batch is in the record a moment after it was given.
+        while report()["written"] != 2 {
+            tokio::task::yield_now().await;
+        }
+        report()
+    });
+    let told = told.await.unwrap();
+    assert_eq!(told["dropped"], json!({"write_error": 1}));
+    assert_eq!(told["last_error"]["message"], "the disk is full");
+    assert!(told["last_success"].as_u64() >= told["last_error"]["at"].as_u64());
+    assert_eq!(told["queued"], 0);
+}

@@ -213,6 +213,7 @@ impl Writer {
             tags: &self.joined,
             hash: Key::hash_of(&name, kind, scope, &self.joined),
         };
+        let hash = parts.hash;
         let wanted = NamedParts {
             parts,
             names: &mut self.names,
@@ -221,7 +222,9 @@ impl Writer {
             .merge(wanted, Brought::Import, |sampler| {
                 contribution.merge_into(sampler)
             })
-            .map_err(|fault| fault.of_metric(name, kind))
+            .map_err(|fault| fault.of_metric(name, kind))?;
+        self.table.watched.note(hash, origin);
+        Ok(())
     }
 }
 
