@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
+use tributary_node::telemetry::catalog::Metric;
 use tributary_node::{Chassis, Program, Reload};
 
 use crate::flush::{Aggregate, Role};
@@ -280,6 +281,7 @@ impl Program for Config {
     const NAME: &'static str = "tributary-aggregator";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "Takes metrics in and aggregates them: an agent beside applications, or a global that merges the whole fleet";
+    const METRICS: &'static [&'static Metric] = crate::metrics::METRICS;
     const PREFIXES: Prefixes = Prefixes {
         ours: "TRIBUTARY_",
         veneur: &["VENEUR_"],

@@ -25,6 +25,7 @@ use crate::admin::{self, Admin, Limits, ListenError, Readiness};
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::lifecycle::{Leaving, Signals};
+use crate::telemetry::catalog::{self, Metric};
 use crate::telemetry::{self, LogFormat, LogHandle, Logging, Recorder};
 
 /// Anything that can go wrong with a program as a whole.
@@ -40,6 +41,8 @@ pub trait Program: config::Settings {
     const ABOUT: &'static str;
     /// Which environment variables override keys.
     const PREFIXES: Prefixes;
+    /// The self-metrics of its own, beside the chassis'.
+    const METRICS: &'static [&'static Metric] = &[];
 
     /// The part of the settings that the chassis works with. Let [`config::Settings::check`] call
     /// [`Chassis::check`], so that its problems are told with all others.
@@ -329,6 +332,8 @@ where
         if let Err(error) = recorder.install() {
             tracing::warn!(%error, "no self-metrics");
         }
+        catalog::describe(crate::metrics::METRICS);
+        catalog::describe(P::METRICS);
         let node = Node {
             file: args.file.clone(),
             hang_ups,

@@ -12,6 +12,7 @@ pub mod consul;
 pub mod discovery;
 pub mod grpc;
 pub mod lifecycle;
+pub mod metrics;
 pub mod reload;
 pub mod repeats;
 pub mod telemetry;

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -26,6 +25,7 @@ use crate::discovery;
 use crate::ignore::IgnoredTags;
 use crate::ingest::{self, Activity};
 use crate::membership::{Membership, Order, Reconfiguration, Rules};
+use crate::metrics;
 use crate::ring::Ring;
 use crate::route::{Router, Table, wall_clock};
 use crate::status;
@@ -361,17 +361,22 @@ async fn observe(
             () = settle.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        gauge!("forward.queue_bytes_total").set(budget.used() as f64);
+        metrics::QUEUE_BYTES_TOTAL.set(budget.used() as f64);
         for destination in router.table().destinations() {
             let report = destination.report();
-            let name = report.address.to_string();
-            gauge!("metrics_by_destination", "destination" => name.clone())
+            let name = || [report.address.to_string().into()];
+            metrics::METRICS_BY_DESTINATION
+                .with(name())
                 .set(destination.take_routed() as f64);
-            gauge!("forward.buffer_size", "destination" => name.clone())
+            metrics::BUFFER_SIZE
+                .with(name())
                 .set(report.queued_metrics as f64);
-            gauge!("forward.available", "destination" => name.clone())
+            metrics::AVAILABLE
+                .with(name())
                 .set(f64::from(u8::from(report.unavailable.is_none())));
-            gauge!("forward.queue_bytes", "destination" => name).set(report.queued_bytes as f64);
+            metrics::QUEUE_BYTES
+                .with(name())
+                .set(report.queued_bytes as f64);
         }
     }
 }

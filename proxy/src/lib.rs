@@ -14,6 +14,7 @@ pub mod ignore;
 pub mod ingest;
 pub mod ledger;
 pub mod membership;
+pub mod metrics;
 mod owner;
 mod receipt;
 pub mod ring;

@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::gauge;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +21,7 @@ use tributary_node::discovery::{Discovery, Endpoint};
 use crate::destination::{Batch, Budget, Destination, Settings};
 use crate::event::{DiscoveryFailed, RingChanged, RingScheduled};
 use crate::ignore::IgnoredTags;
+use crate::metrics;
 use crate::ring::{Algorithm, Member, Ring, RingError};
 use crate::roster::Roster;
 use crate::route::{Router, Table, wall_clock};
@@ -335,7 +335,6 @@ impl Membership {
                 .map(|member| member.address.to_string())
                 .collect()
         };
-        gauge!("ring.generation").set(current.generation() as f64);
         RingChanged {
             generation: current.generation(),
             destinations: current.destinations().len(),
@@ -364,7 +363,9 @@ impl Membership {
             if on_ring.contains(&**address) {
                 continue;
             }
-            gauge!("metrics_by_destination", "destination" => address.to_string()).set(0.0);
+            metrics::METRICS_BY_DESTINATION
+                .with([address.to_string().into()])
+                .set(0.0);
             let batches = match discovered.contains(&**address) {
                 true => destination.give_out(),
                 false => destination.leave(),

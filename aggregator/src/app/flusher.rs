@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{ForwardConfig, Forwarder, Retention};
 use crate::ledger::{Entry, Ledger};
+use crate::metrics;
 use crate::point::Batch;
 use crate::sink::Sinks;
 use crate::table::{Interval, Table};
@@ -97,9 +98,8 @@ impl Flusher {
     pub(super) async fn flush_as(&self, role: Role, at: SystemTime) -> Vec<Metric> {
         let began = std::time::Instant::now();
         let forward = self.emit(self.table.take(), role, at).await;
-        metrics::histogram!("flush.total_duration_ns").record(began.elapsed().as_nanos() as f64);
-        metrics::gauge!("flush.flush_timestamp_ns")
-            .set(unix_seconds(SystemTime::now()) as f64 * 1e9);
+        metrics::FLUSH_DURATION.record(began.elapsed().as_nanos() as f64);
+        metrics::FLUSH_TIMESTAMP.set(unix_seconds(SystemTime::now()) as f64 * 1e9);
         forward
     }
 
@@ -122,6 +122,7 @@ impl Flusher {
         let emitted = tokio::task::spawn_blocking(move || {
             let emission = emit(interval, &settings);
             emission.counts.emit(count_series);
+            metrics::OTHER_SAMPLES_FLUSHED.increment(emission.events.len() as u64);
             ledger.enter(Entry {
                 timestamp: settings.timestamp,
                 forwarded: emission.forward.len() as u64,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::client::ConsulError;
+use crate::metrics::{DESTINATION_NUMBER, DISCOVERY_DURATION, DISCOVERY_ERRORS};
 use crate::repeats::More;
 
 /// An answer named the instances; how long it took to take it over, not how long Consul waited for a change.
@@ -28,11 +29,15 @@ pub(super) struct Failed<'a> {
 
 impl Updated<'_> {
     pub(super) fn emit(&self) {
-        let service = self.service.to_owned();
-        metrics::gauge!("discoverer.destination_number", "service" => service.clone())
+        let service = || [self.service.to_owned().into()];
+        DESTINATION_NUMBER
+            .with(service())
             .set(self.instances as f64);
-        metrics::histogram!("discoverer.update_duration_ns", "service" => service)
+        DISCOVERY_DURATION
+            .with(service())
             .record(self.took.as_nanos() as f64);
+        // From 0 on: a rate needs to have seen the counter before its first error.
+        DISCOVERY_ERRORS.with(service()).increment(0);
         if self.changed {
             tracing::info!(
                 service = self.service,
@@ -47,7 +52,9 @@ impl Updated<'_> {
 
 impl Failed<'_> {
     pub(super) fn emit(&self) {
-        metrics::counter!("discoverer.errors", "service" => self.service.to_owned()).increment(1);
+        DISCOVERY_ERRORS
+            .with([self.service.to_owned().into()])
+            .increment(1);
         if let Some(more) = self.told {
             let (service, kept) = (self.service, self.kept);
             tracing::warn!(service, kept, error = %self.error, "Consul gave no instances, the last ones stay{more}");

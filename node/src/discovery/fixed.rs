@@ -1,10 +1,10 @@
 //! Endpoints from the configuration, in its order.
 
 use async_trait::async_trait;
-use metrics::gauge;
 
 use super::{Discovery, Endpoint};
 use crate::BoxError;
+use crate::metrics::DESTINATION_NUMBER;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ impl Discovery for Fixed {
     async fn next(&mut self) -> Result<Vec<Endpoint>, BoxError> {
         match self.untold.take() {
             Some(endpoints) => {
-                gauge!("discoverer.destination_number", "service" => "static")
+                DESTINATION_NUMBER
+                    .with(["static".into()])
                     .set(endpoints.len() as f64);
                 Ok(endpoints)
             }

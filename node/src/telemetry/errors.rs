@@ -7,6 +7,7 @@ use sentry::types::Dsn;
 use sentry::{ClientInitGuard, ClientOptions};
 
 use crate::config::Secret;
+use crate::metrics::SENTRY_ERRORS;
 
 /// A DSN that Sentry cannot use. Its text is a secret and not part of the message.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,7 +41,7 @@ pub(super) fn start(dsn: Dsn, name: &'static str, version: &'static str) -> Clie
         .before_send(move |event| {
             let passes = limit.passes(Instant::now());
             let fate = if passes { "sent" } else { "suppressed" };
-            metrics::counter!("sentry.errors_total", "fate" => fate).increment(1);
+            SENTRY_ERRORS.with([fate.into()]).increment(1);
             passes.then_some(event)
         });
     options.dsn = Some(dsn);

@@ -2,8 +2,10 @@
 //!
 //! The rest of the code speaks only through `tracing` and the `metrics` facade; where that goes is decided here.
 
+pub mod catalog;
 mod errors;
 mod logging;
+mod presence;
 mod recorder;
 mod statsd;
 
@@ -15,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 pub use errors::{DsnError, check_dsn};
 pub use logging::{LogFormat, LogHandle, Logging};
+pub use presence::Presence;
 pub use recorder::{InstallError, Recorder};
 
 use crate::config::Secret;
@@ -71,6 +74,10 @@ pub fn carry(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
+    if !settings.stats_address.is_empty() {
+        // Before anything is collected: what was counted until the first report belongs to it.
+        recorder.keep_samples();
+    }
     let (collected, stopped) = (recorder.clone(), stop.clone());
     tasks.spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));

@@ -26,6 +26,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tributary_node::telemetry::Presence;
 use tributary_proto::scan;
 
 use crate::event::{DestinationAvailable, DestinationUnavailable, MetricsLost, MetricsReturned};
@@ -66,6 +67,8 @@ pub struct Destination {
     routed: AtomicU64,
     /// Tells the task to end now, whatever is under way.
     abort: CancellationToken,
+    /// Keeps its self-metrics.
+    _presence: Presence,
 }
 
 /// A destination's state for an operator.
@@ -108,6 +111,7 @@ impl Destination {
         tasks: &TaskTracker,
     ) -> Arc<Self> {
         let destination = Arc::new(Self {
+            _presence: Presence::of(&address),
             address,
             queue: queue::Queue::new(settings.limits, budget, account.clone()),
             settings: ArcSwap::from_pointee(settings),
