@@ -62,10 +62,10 @@ tributary_node::catalogue! {
         worry: "Far above the number of agents: they restart all the time.";
 
     // Flush.
-    Histogram FLUSH_DURATION = "flush.total_duration_ns", tags: [], unit: "ns",
+    Histogram FLUSH_DURATION = "flush.total_duration_ns", tags: [], unit: "nanoseconds",
         meaning: "How long a flush took until its points were with the sinks' queues.",
         worry: "Near the interval.";
-    Gauge FLUSH_TIMESTAMP = "flush.flush_timestamp_ns", tags: [], unit: "ns",
+    Gauge FLUSH_TIMESTAMP = "flush.flush_timestamp_ns", tags: [], unit: "nanoseconds",
         meaning: "When the last flush was, in Unix time.",
         worry: "Several intervals ago: nothing comes out.";
     Counter METRICS_FLUSHED = "worker.metrics_flushed_total", tags: [metric_type], unit: "series",
@@ -88,7 +88,7 @@ tributary_node::catalogue! {
     Counter FORWARDED = "forward.post_metrics_total", tags: [], unit: "metrics",
         meaning: "Metrics that were forwarded and are merged, or accepted where nobody says more.",
         worry: "It stands still while forward.metrics_total is not 0.";
-    Histogram FORWARD_DURATION = "forward.duration_ns", tags: [part], unit: "ns",
+    Histogram FORWARD_DURATION = "forward.duration_ns", tags: [part], unit: "nanoseconds",
         meaning: "From sending a batch to its answer.",
         worry: "Near forward_timeout.";
     Counter FORWARD_ERRORS = "forward.error_total", tags: [cause], unit: "attempts",
@@ -109,7 +109,7 @@ tributary_node::catalogue! {
     Gauge BACKLOG_BYTES = "forward.backlog_bytes", tags: [], unit: "bytes",
         meaning: "What those take.",
         worry: "Near forward_retention.bytes: then the oldest are lost.";
-    Gauge DESTINATION_UP = "forward.destination_up", tags: [destination], unit: "bool",
+    Gauge DESTINATION_UP = "forward.destination_up", tags: [destination], unit: "0 or 1",
         meaning: "1 while a forward address answers.",
         worry: "0 for longer than a restart takes; all of them 0: nothing is forwarded.";
     Counter HANDED_OFF = "handoff.metrics_total", tags: [outcome], unit: "metrics",
@@ -138,7 +138,7 @@ tributary_node::catalogue! {
     Counter SINK_EVENTS_DROPPED = "sink.events_dropped_total", tags: [sink_name, sink_kind, reason], unit: "events",
         meaning: "Events that were meant for the sink and are lost: queue_full, write_error, shutdown.",
         worry: "Any increase.";
-    Histogram SINK_DURATION = "sink.metric_flush_total_duration_ms", tags: [sink_name, sink_kind], unit: "ms",
+    Histogram SINK_DURATION = "sink.metric_flush_total_duration_ms", tags: [sink_name, sink_kind], unit: "milliseconds",
         meaning: "How long one write took.",
         worry: "Near the interval: points gather in the sink's queue.";
     Counter SINK_ERRORS = "sink.write_errors_total", tags: [sink_name, sink_kind, retriable], unit: "writes",

@@ -7,4 +7,5 @@ pub mod consul;
 pub mod demo;
 pub mod faults;
 pub mod manual;
+pub mod metrics;
 pub mod tier;

@@ -7,7 +7,7 @@ crate::catalogue! {
     Counter DISCOVERY_ERRORS = "discoverer.errors", tags: [service], unit: "look-ups",
         meaning: "Look-ups that failed or named nobody; the last good list stays.",
         worry: "It grows for more than a few minutes: changes of the fleet are no longer seen.";
-    Histogram DISCOVERY_DURATION = "discoverer.update_duration_ns", tags: [service], unit: "ns",
+    Histogram DISCOVERY_DURATION = "discoverer.update_duration_ns", tags: [service], unit: "nanoseconds",
         meaning: "How long it took to take an answer of discovery over, without the wait for a change.",
         worry: "Seconds: the discovery service is overloaded.";
     Counter RELOADS = "config.reloads_total", tags: [outcome], unit: "reloads",

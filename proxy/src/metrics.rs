@@ -5,10 +5,10 @@ tributary_node::catalogue! {
     Counter METRICS_ROUTED = "proxy.metrics_total", tags: [protocol], unit: "metrics",
         meaning: "Metrics taken in and handed to their destinations' queues.",
         worry: "It stands still while agents run: nobody reaches this proxy.";
-    Histogram PROXY_DURATION = "proxy.duration_ns", tags: [], unit: "ns",
+    Histogram PROXY_DURATION = "proxy.duration_ns", tags: [], unit: "nanoseconds",
         meaning: "How long the metrics of one request, or one stretch of a stream, took to be scanned, looked up and queued.",
         worry: "Above 100 ms: the proxy has too little CPU.";
-    Histogram IMPORT_DURATION = "import.duration_ns", tags: [protocol], unit: "ns",
+    Histogram IMPORT_DURATION = "import.duration_ns", tags: [protocol], unit: "nanoseconds",
         meaning: "From a request's arrival to its answer; for stamped metrics that includes the merge at their globals.",
         worry: "Near the agents' forward_timeout: globals are slow or away, and agents send again.";
     Counter IMPORT_ERRORS = "import.errors_total", tags: [protocol, cause], unit: "metrics",
@@ -34,7 +34,7 @@ tributary_node::catalogue! {
     Counter METRICS_RETURNED = "proxy.returned_metrics_total", tags: [cause, destination], unit: "metrics",
         meaning: "Stamped metrics left to their senders, which send them again. Causes: connect, connection, stalled, busy, queue_full, late, retired, shutdown, or why forwarding failed.",
         worry: "It goes on for longer than the agents' forward_retention: then they are lost there.";
-    Histogram FORWARD_DURATION = "forward.duration_ns", tags: [], unit: "ns",
+    Histogram FORWARD_DURATION = "forward.duration_ns", tags: [], unit: "nanoseconds",
         meaning: "From sending a batch to its destination's answer.",
         worry: "Above a second: a global or the network is overloaded.";
     Histogram CONTENT_LENGTH = "forward.content_length_bytes", tags: [], unit: "bytes",
@@ -55,13 +55,13 @@ tributary_node::catalogue! {
     Gauge QUEUE_BYTES_TOTAL = "forward.queue_bytes_total", tags: [], unit: "bytes",
         meaning: "Bytes in all queues together.",
         worry: "Near queue.total: then what is oldest is dropped, and at last senders are turned away.";
-    Gauge AVAILABLE = "forward.available", tags: [destination], unit: "bool",
+    Gauge AVAILABLE = "forward.available", tags: [destination], unit: "0 or 1",
         meaning: "1 while the destination takes metrics; 0 while senders are not made to wait for it.",
         worry: "0 for longer than a restart takes.";
     Counter UNAVAILABLE = "forward.unavailable_total", tags: [cause, destination], unit: "times",
         meaning: "Times that the destination was found unavailable. Causes: connect, connection, stalled, busy.",
         worry: "Several in an hour for one destination.";
-    Histogram UNAVAILABLE_SECONDS = "forward.unavailable_seconds", tags: [], unit: "s",
+    Histogram UNAVAILABLE_SECONDS = "forward.unavailable_seconds", tags: [], unit: "seconds",
         meaning: "How long a destination had been unavailable when it answered again.",
         worry: "Longer than a restart takes.";
     Counter CONNECTS = "forward.connect", tags: [status], unit: "attempts",
@@ -72,7 +72,7 @@ tributary_node::catalogue! {
         worry: "It grows while no global restarts: something between here and there cuts connections.";
 
     // The ring.
-    Gauge RING_GENERATION = "ring.generation", tags: [], unit: "generation",
+    Gauge RING_GENERATION = "ring.generation", tags: [], unit: "builds",
         meaning: "How often the ring was built.",
         worry: "";
     Gauge RING_DESTINATIONS = "ring.destinations", tags: [], unit: "destinations",

@@ -67,8 +67,6 @@ pub struct Destination {
     routed: AtomicU64,
     /// Tells the task to end now, whatever is under way.
     abort: CancellationToken,
-    /// Keeps its self-metrics.
-    _presence: Presence,
 }
 
 /// A destination's state for an operator.
@@ -111,7 +109,6 @@ impl Destination {
         tasks: &TaskTracker,
     ) -> Arc<Self> {
         let destination = Arc::new(Self {
-            _presence: Presence::of(&address),
             address,
             queue: queue::Queue::new(settings.limits, budget, account.clone()),
             settings: ArcSwap::from_pointee(settings),
@@ -122,7 +119,15 @@ impl Destination {
             routed: AtomicU64::new(0),
             abort,
         });
-        tasks.spawn(task::run(destination.clone(), orphans));
+        let (presence, run) = (
+            Presence::of(&destination.address),
+            task::run(destination.clone(), orphans),
+        );
+        tasks.spawn(async move {
+            run.await;
+            // Others may hold the destination for longer: it has nothing to tell any more.
+            drop(presence);
+        });
         destination
     }
 
