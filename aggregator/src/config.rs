@@ -130,6 +130,9 @@ pub struct Config {
     /// What stands in front of the names of this program's own metrics.
     pub stats_prefix: String,
 
+    /// How often self-metrics are sent.
+    pub stats_interval: Duration,
+
     /// Where errors and panics are reported: a Sentry DSN. Empty: nowhere.
     pub sentry_dsn: Secret,
 }
@@ -207,6 +210,7 @@ impl Default for Config {
             enable_profiling: false,
             stats_address: String::new(),
             stats_prefix: "veneur.".to_owned(),
+            stats_interval: Duration::seconds(10),
             sentry_dsn: Secret::default(),
         }
     }
@@ -296,10 +300,10 @@ impl Program for Config {
             enable_profiling: self.enable_profiling,
             stats_address: self.stats_address.clone(),
             stats_prefix: self.stats_prefix.clone(),
+            stats_interval: self.stats_interval,
             sentry_dsn: self.sentry_dsn.clone(),
             shutdown_timeout: self.shutdown_timeout,
             reuse_port: self.reuse_port,
-            ..Chassis::default()
         }
     }
 }

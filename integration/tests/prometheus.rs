@@ -1,5 +1,11 @@
 //! The self-metrics, the dashboards and the alert rules with a real Prometheus, which `integration/test` brings.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "files of ours that are not as the tests take them to be fail the tests"
+)]
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

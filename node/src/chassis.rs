@@ -341,7 +341,13 @@ where
             ..Node::new(&loaded.settings, recorder)
         };
         node.drain_on_stop();
-        telemetry::carry(&node.recorder, &telemetry, &node.tasks, &node.gone);
+        telemetry::carry(
+            &node.recorder,
+            &telemetry,
+            P::VERSION,
+            &node.tasks,
+            &node.gone,
+        );
         let whole = async {
             let code = outcome(P::NAME, P::VERSION, start(loaded.settings, node.clone())).await;
             node.finish().await;

@@ -6,10 +6,11 @@ pub mod catalog;
 mod errors;
 mod logging;
 mod presence;
+mod process;
 mod recorder;
 mod statsd;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,10 @@ pub use presence::Presence;
 pub use recorder::{InstallError, Recorder};
 
 use crate::config::Secret;
+use process::Process;
+
+// What the process takes is read from files.
+const PROCESS_EVERY: Duration = Duration::from_secs(5);
 
 /// What is told and where to.
 #[derive(Debug, Clone)]
@@ -71,6 +76,7 @@ pub fn start(
 pub fn carry(
     recorder: &Recorder,
     settings: &Settings,
+    version: &'static str,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -78,11 +84,17 @@ pub fn carry(
         // Before anything is collected: what was counted until the first report belongs to it.
         recorder.keep_samples();
     }
+    let mut process = Process::new(version);
     let (collected, stopped) = (recorder.clone(), stop.clone());
     tasks.spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told: Option<Instant> = None;
         while stopped.run_until_cancelled(ticks.tick()).await.is_some() {
+            if told.is_none_or(|told| told.elapsed() >= PROCESS_EVERY) {
+                process.tell();
+                told = Some(Instant::now());
+            }
             collected.collect();
         }
     });
