@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Secret, Settings, Size};
 use tributary_node::telemetry::LogFormat;
+use tributary_node::telemetry::catalog::Metric;
 use tributary_node::tls::{ClientTls, ServerTls};
 use tributary_node::{Chassis, Program, Reload, consul, discovery};
 
@@ -202,6 +203,9 @@ pub struct Config {
     /// What stands in front of the names of this program's own metrics.
     pub stats_prefix: String,
 
+    /// How often self-metrics are sent.
+    pub stats_interval: Duration,
+
     /// Where errors and panics are reported: a Sentry DSN. Empty: nowhere.
     pub sentry_dsn: Secret,
 }
@@ -299,6 +303,7 @@ impl Default for Config {
             enable_profiling: false,
             stats_address: String::new(),
             stats_prefix: "veneur.".to_owned(),
+            stats_interval: Duration::seconds(10),
             sentry_dsn: Secret::default(),
         }
     }
@@ -414,6 +419,7 @@ impl Program for Config {
     const NAME: &'static str = "tributary-aggregator";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "Takes metrics in and aggregates them: an agent beside applications, or a global that merges the whole fleet";
+    const METRICS: &'static [&'static Metric] = crate::metrics::METRICS;
     const PREFIXES: Prefixes = Prefixes {
         ours: "TRIBUTARY_",
         veneur: &["VENEUR_"],
@@ -430,10 +436,10 @@ impl Program for Config {
             enable_profiling: self.enable_profiling,
             stats_address: self.stats_address.clone(),
             stats_prefix: self.stats_prefix.clone(),
+            stats_interval: self.stats_interval,
             sentry_dsn: self.sentry_dsn.clone(),
             shutdown_timeout: self.shutdown_timeout,
             reuse_port: self.reuse_port,
-            ..Chassis::default()
         }
     }
 }

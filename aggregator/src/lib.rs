@@ -11,6 +11,7 @@ pub mod forward;
 pub mod import;
 pub mod key;
 pub mod ledger;
+pub mod metrics;
 mod overview;
 pub mod point;
 pub mod sample;

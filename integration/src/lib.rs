@@ -9,6 +9,7 @@ pub mod demo;
 pub mod emit;
 pub mod faults;
 pub mod manual;
+pub mod metrics;
 pub mod ring;
 pub mod tap;
 pub mod tier;

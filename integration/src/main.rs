@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tributary_integration::ask::{top, whereabouts};
-use tributary_integration::manual::manual;
-use tributary_integration::{audit, demo, emit, ring, tap};
+use tributary_integration::{audit, demo, emit, manual, metrics, ring, tap};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -36,14 +35,27 @@ enum Command {
     Where(whereabouts::Options),
     /// Tell the names with the most series and samples of an agent or a global, and the tag that explodes.
     Top(top::Options),
-    /// Print the manual of all settings as Markdown.
-    Manual,
+    /// Print a manual as Markdown.
+    Manual {
+        /// Of what.
+        #[arg(value_enum, default_value_t = Page::Settings)]
+        page: Page,
+    },
     /// Run the proxy: the same program as `tributary-proxy`.
     #[command(disable_help_flag = true)]
     Proxy(Rest),
     /// Run the aggregator: the same program as `tributary-aggregator`.
     #[command(disable_help_flag = true)]
     Aggregator(Rest),
+}
+
+/// A manual.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Page {
+    /// All settings: docs/configuration.md.
+    Settings,
+    /// All self-metrics: docs/metrics.md.
+    Metrics,
 }
 
 /// Arguments that are another program's to read.
@@ -72,14 +84,18 @@ fn main() -> ExitCode {
         Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Where(options)) => run_where(options),
         Some(Command::Top(options)) => run_top(options),
-        Some(Command::Manual) => print_manual(),
+        Some(Command::Manual { page }) => print_manual(page),
         Some(Command::Demo(options)) => run_demo(options),
         None => run_demo(call.demo),
     }
 }
 
-fn print_manual() -> ExitCode {
-    match std::io::stdout().write_all(manual().as_bytes()) {
+fn print_manual(page: Page) -> ExitCode {
+    let text = match page {
+        Page::Settings => manual::manual(),
+        Page::Metrics => metrics::manual(),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -27,6 +27,7 @@ use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::inherited;
 use crate::lifecycle::{Leaving, Signals};
 use crate::tap::{self, Taps};
+use crate::telemetry::catalog::{self, Metric};
 use crate::telemetry::{self, Level, LogFormat, LogHandle, Logging, Recorder};
 use crate::tls::{Acceptor, Alpn, ServerTls};
 
@@ -43,6 +44,8 @@ pub trait Program: config::Settings {
     const ABOUT: &'static str;
     /// Which environment variables override keys.
     const PREFIXES: Prefixes;
+    /// The self-metrics of its own, beside the chassis'.
+    const METRICS: &'static [&'static Metric] = &[];
 
     /// The part of the settings that the chassis works with. Let [`config::Settings::check`] call
     /// [`Chassis::check`], so that its problems are told with all others.
@@ -368,6 +371,8 @@ where
         if let Err(error) = recorder.install() {
             tracing::warn!(%error, "no self-metrics");
         }
+        catalog::describe(crate::metrics::METRICS);
+        catalog::describe(P::METRICS);
         let node = Node {
             file: args.file.clone(),
             hang_ups,
@@ -375,7 +380,14 @@ where
             ..Node::new(&loaded.settings, recorder)
         };
         node.drain_on_stop();
-        telemetry::carry(&guard, &node.recorder, &telemetry, &node.tasks, &node.gone);
+        telemetry::carry(
+            &guard,
+            &node.recorder,
+            &telemetry,
+            P::VERSION,
+            &node.tasks,
+            &node.gone,
+        );
         let whole = async {
             let code = outcome(P::NAME, P::VERSION, start(loaded.settings, node.clone())).await;
             node.finish().await;

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod grpc;
 pub mod inherited;
 pub mod lifecycle;
+pub mod metrics;
 pub mod reload;
 pub mod repeats;
 pub mod tap;

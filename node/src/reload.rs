@@ -202,6 +202,6 @@ impl Reloaded<'_> {
                 "failed"
             }
         };
-        metrics::counter!("config.reloads_total", "outcome" => outcome).increment(1);
+        crate::metrics::RELOADS.with([outcome.into()]).increment(1);
     }
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::select_all;
-use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -32,6 +31,7 @@ use crate::discovery;
 use crate::ignore::IgnoredTags;
 use crate::ingest::{self, Activity};
 use crate::membership::{Membership, Order, Reconfiguration, Rules};
+use crate::metrics;
 use crate::overview;
 use crate::ring::Ring;
 use crate::route::{Router, Table, wall_clock};
@@ -182,15 +182,14 @@ impl Proxy {
         );
         let routes =
             Routes::new(service).add_service(grpc::health(&node.readiness, &[SERVICE_NAME]));
-        let serve = |listeners: Vec<Incoming>,
-                     from: CancellationToken,
-                     until: CancellationToken| {
-            let (settings, routes) = (grpc_settings.clone(), routes.clone());
-            tokio::spawn(async move {
-                from.cancelled().await;
-                grpc::serve(&settings, routes, select_all(listeners), until).await;
-            })
-        };
+        let serve =
+            |listeners: Vec<Incoming>, from: CancellationToken, until: CancellationToken| {
+                let (settings, routes) = (grpc_settings.clone(), routes.clone());
+                tokio::spawn(async move {
+                    from.cancelled().await;
+                    grpc::serve(&settings, routes, select_all(listeners), until).await;
+                })
+            };
         let grpc = match listeners.is_empty() {
             true => None,
             false => {
@@ -405,17 +404,22 @@ async fn observe(
             () = settle.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        gauge!("forward.queue_bytes_total").set(budget.used() as f64);
+        metrics::QUEUE_BYTES_TOTAL.set(budget.used() as f64);
         for destination in router.table().destinations() {
             let report = destination.report();
-            let name = report.address.to_string();
-            gauge!("metrics_by_destination", "destination" => name.clone())
+            let name = || [report.address.to_string().into()];
+            metrics::METRICS_BY_DESTINATION
+                .with(name())
                 .set(destination.take_routed() as f64);
-            gauge!("forward.buffer_size", "destination" => name.clone())
+            metrics::BUFFER_SIZE
+                .with(name())
                 .set(report.queued_metrics as f64);
-            gauge!("forward.available", "destination" => name.clone())
+            metrics::AVAILABLE
+                .with(name())
                 .set(f64::from(u8::from(report.unavailable.is_none())));
-            gauge!("forward.queue_bytes", "destination" => name).set(report.queued_bytes as f64);
+            metrics::QUEUE_BYTES
+                .with(name())
+                .set(report.queued_bytes as f64);
         }
     }
 }

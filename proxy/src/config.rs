@@ -6,6 +6,7 @@ use tributary_node::chassis::{Chassis, Program};
 use tributary_node::config::{Duration, OneOrMany, Prefixes, Problems, Secret, Settings, Size};
 use tributary_node::discovery::Endpoint;
 use tributary_node::telemetry::LogFormat;
+use tributary_node::telemetry::catalog::Metric;
 use tributary_node::tls::{ClientTls, ServerTls};
 use tributary_node::{Reload, admin, consul, discovery};
 
@@ -428,6 +429,7 @@ impl Program for Config {
     const NAME: &'static str = "tributary-proxy";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "Routes forwarded metrics to the global aggregators that own them";
+    const METRICS: &'static [&'static Metric] = crate::metrics::METRICS;
     const PREFIXES: Prefixes = Prefixes {
         ours: "TRIBUTARY_",
         veneur: &["VENEUR_PROXY_", "VENEUR_"],

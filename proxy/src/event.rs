@@ -6,11 +6,12 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use metrics::{counter, histogram};
 use tracing::{debug, error, info, warn};
 
+use tributary_node::metrics::DISCOVERY_ERRORS;
 use tributary_node::repeats::{More, Repeats};
 
+use crate::metrics;
 use crate::route::Skipped;
 
 /// Holds back log lines that repeat, by what they tell, whom it concerns, and the cause.
@@ -52,8 +53,10 @@ pub(crate) struct MetricsRouted<'a> {
 impl MetricsRouted<'_> {
     pub(crate) fn emit(&self) {
         let protocol = self.protocol.name();
-        counter!("proxy.metrics_total", "protocol" => protocol).increment(self.metrics);
-        histogram!("proxy.duration_ns").record(self.took.as_nanos() as f64);
+        metrics::METRICS_ROUTED
+            .with([protocol.into()])
+            .increment(self.metrics);
+        metrics::PROXY_DURATION.record(self.took.as_nanos() as f64);
         for (cause, metrics) in self.skipped.iter() {
             MetricsSkipped {
                 protocol: self.protocol,
@@ -78,7 +81,8 @@ pub(crate) struct MetricsSkipped<'a> {
 impl MetricsSkipped<'_> {
     pub(crate) fn emit(&self) {
         let (protocol, cause) = (self.protocol.name(), self.cause);
-        counter!("import.errors_total", "protocol" => protocol, "cause" => cause)
+        metrics::IMPORT_ERRORS
+            .with([protocol.into(), cause.into()])
             .increment(self.metrics);
         if let Some(more) = tell("skipped", protocol, cause) {
             warn!(
@@ -101,7 +105,8 @@ pub(crate) struct RequestServed {
 
 impl RequestServed {
     pub(crate) fn emit(&self) {
-        histogram!("import.duration_ns", "protocol" => self.protocol.name())
+        metrics::IMPORT_DURATION
+            .with([self.protocol.name().into()])
             .record(self.took.as_nanos() as f64);
     }
 }
@@ -119,7 +124,8 @@ pub(crate) struct RequestRefused<'a> {
 impl RequestRefused<'_> {
     pub(crate) fn emit(&self) {
         let (protocol, cause) = (self.protocol.name(), self.cause);
-        counter!("import.request_error_total", "protocol" => protocol, "cause" => cause)
+        metrics::REQUESTS_REFUSED
+            .with([protocol.into(), cause.into()])
             .increment(1);
         if let Some(more) = tell("refused", protocol, cause) {
             warn!(
@@ -144,10 +150,11 @@ pub(crate) struct BatchDelivered<'a> {
 impl BatchDelivered<'_> {
     pub(crate) fn emit(&self) {
         let destination = self.destination.to_owned();
-        counter!("proxy.proxied_metrics_total", "destination" => destination)
+        metrics::METRICS_PROXIED
+            .with([destination.into()])
             .increment(u64::from(self.metrics));
-        histogram!("forward.duration_ns").record(self.took.as_nanos() as f64);
-        histogram!("forward.content_length_bytes").record(self.bytes as f64);
+        metrics::FORWARD_DURATION.record(self.took.as_nanos() as f64);
+        metrics::CONTENT_LENGTH.record(self.bytes as f64);
     }
 }
 
@@ -164,7 +171,8 @@ pub(crate) struct ForwardFailed<'a> {
 impl ForwardFailed<'_> {
     pub(crate) fn emit(&self) {
         let destination = self.destination.to_owned();
-        counter!("forward.error_total", "cause" => self.cause, "destination" => destination)
+        metrics::FORWARD_ERRORS
+            .with([self.cause.into(), destination.into()])
             .increment(1);
         if let Some(more) = tell("failed", self.destination, self.cause) {
             warn!(
@@ -191,7 +199,8 @@ pub(crate) struct MetricsLost<'a> {
 impl MetricsLost<'_> {
     pub(crate) fn emit(&self) {
         let destination = self.destination.to_owned();
-        counter!("proxy.proxied_metrics_failed", "cause" => self.cause, "destination" => destination)
+        metrics::METRICS_FAILED
+            .with([self.cause.into(), destination.into()])
             .increment(self.metrics);
         if let Some(more) = tell("lost", self.destination, self.cause) {
             error!(
@@ -217,7 +226,8 @@ pub(crate) struct MetricsReturned<'a> {
 impl MetricsReturned<'_> {
     pub(crate) fn emit(&self) {
         let destination = self.destination.to_owned();
-        counter!("proxy.returned_metrics_total", "cause" => self.cause, "destination" => destination)
+        metrics::METRICS_RETURNED
+            .with([self.cause.into(), destination.into()])
             .increment(self.metrics);
         if let Some(more) = tell("returned", self.destination, self.cause) {
             info!(
@@ -239,8 +249,8 @@ pub(crate) struct RequestAcknowledged {
 
 impl RequestAcknowledged {
     pub(crate) fn emit(&self) {
-        counter!("import.acknowledged_total").increment(self.acknowledged);
-        counter!("import.unacknowledged_total").increment(self.unacknowledged);
+        metrics::ACKNOWLEDGED.increment(self.acknowledged);
+        metrics::UNACKNOWLEDGED.increment(self.unacknowledged);
     }
 }
 
@@ -254,7 +264,8 @@ pub(crate) struct DestinationUnavailable<'a> {
 impl DestinationUnavailable<'_> {
     pub(crate) fn emit(&self) {
         let destination = self.destination.to_owned();
-        counter!("forward.unavailable_total", "cause" => self.cause, "destination" => destination)
+        metrics::UNAVAILABLE
+            .with([self.cause.into(), destination.into()])
             .increment(1);
         if let Some(more) = tell("unavailable", self.destination, self.cause) {
             warn!(
@@ -275,7 +286,7 @@ pub(crate) struct DestinationAvailable<'a> {
 
 impl DestinationAvailable<'_> {
     pub(crate) fn emit(&self) {
-        histogram!("forward.unavailable_seconds").record(self.after.as_secs_f64());
+        metrics::UNAVAILABLE_SECONDS.record(self.after.as_secs_f64());
         if let Some(more) = tell("available", self.destination, "") {
             info!(
                 destination = self.destination,
@@ -294,7 +305,7 @@ pub(crate) struct Connected<'a> {
 
 impl Connected<'_> {
     pub(crate) fn emit(&self) {
-        counter!("forward.connect", "status" => "success").increment(1);
+        metrics::CONNECTS.with(["success".into()]).increment(1);
         info!(destination = self.destination, "connected");
     }
 }
@@ -312,8 +323,11 @@ pub(crate) struct ConnectFailed<'a> {
 impl ConnectFailed<'_> {
     pub(crate) fn emit(&self) {
         let (destination, detail) = (self.destination, self.detail);
-        counter!("forward.connect", "status" => "failed_connect").increment(1);
-        counter!("forward.error_total", "cause" => "connect", "destination" => destination.to_owned())
+        metrics::CONNECTS
+            .with(["failed_connect".into()])
+            .increment(1);
+        metrics::FORWARD_ERRORS
+            .with(["connect".into(), destination.to_owned().into()])
             .increment(1);
         if self.before == 0 {
             warn!(destination, detail, next_in = ?self.next_in, "cannot connect, trying again");
@@ -331,7 +345,7 @@ pub(crate) struct Disconnected<'a> {
 
 impl Disconnected<'_> {
     pub(crate) fn emit(&self) {
-        counter!("forward.disconnect").increment(1);
+        metrics::DISCONNECTS.increment(1);
         info!(destination = self.destination, "disconnected");
     }
 }
@@ -367,7 +381,9 @@ pub(crate) struct RingChanged<'a> {
 
 impl RingChanged<'_> {
     pub(crate) fn emit(&self) {
-        counter!("ring.changes_total").increment(1);
+        metrics::RING_CHANGES.increment(1);
+        metrics::RING_GENERATION.set(self.generation as f64);
+        metrics::RING_DESTINATIONS.set(self.destinations as f64);
         info!(
             generation = self.generation,
             destinations = self.destinations,
@@ -429,7 +445,9 @@ pub(crate) struct DiscoveryFailed<'a> {
 
 impl DiscoveryFailed<'_> {
     pub(crate) fn emit(&self) {
-        counter!("discoverer.errors", "service" => self.service.to_owned()).increment(1);
+        DISCOVERY_ERRORS
+            .with([self.service.to_owned().into()])
+            .increment(1);
         warn!(
             service = self.service,
             detail = self.detail,

@@ -15,6 +15,7 @@ pub mod ignore;
 pub mod ingest;
 pub mod ledger;
 pub mod membership;
+pub mod metrics;
 mod overview;
 pub mod owner;
 mod receipt;

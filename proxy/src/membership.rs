@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::gauge;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,7 @@ use crate::changes::{Change, Moved};
 use crate::destination::{Batch, Budget, Destination, Settings};
 use crate::event::{DiscoveryFailed, RingChanged, RingScheduled, WeightsIgnored};
 use crate::ignore::IgnoredTags;
+use crate::metrics;
 use crate::ring::{Algorithm, Member, Ring, RingError};
 use crate::roster::Roster;
 use crate::route::{Router, Table, wall_clock};
@@ -382,7 +382,6 @@ impl Membership {
             })
             .map(Member::to_string)
             .collect();
-        gauge!("ring.generation").set(current.generation() as f64);
         let (added, removed) = (not_in(current, old), not_in(old, current));
         self.router.changes().note(Change {
             at: wall_clock(),
@@ -420,7 +419,9 @@ impl Membership {
             if on_ring.contains(&**address) {
                 continue;
             }
-            gauge!("metrics_by_destination", "destination" => address.to_string()).set(0.0);
+            metrics::METRICS_BY_DESTINATION
+                .with([address.to_string().into()])
+                .set(0.0);
             let batches = match discovered.contains(&**address) {
                 true => destination.give_out(),
                 false => destination.leave(),

@@ -16,6 +16,7 @@ use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{self, ForwardConfig, Forwarder, Retention};
 use crate::import::{Intake, OpenInterval};
 use crate::ledger::{Entry, Forwarding, Ledger};
+use crate::metrics;
 use crate::overview::{About, Overview};
 use crate::point::Batch;
 use crate::sink::Sinks;
@@ -152,9 +153,8 @@ impl Flusher {
     async fn flush_interval(&self, interval: Interval, role: Role, at: SystemTime) -> Vec<Metric> {
         let began = std::time::Instant::now();
         let forward = self.emit(interval, role, at).await;
-        metrics::histogram!("flush.total_duration_ns").record(began.elapsed().as_nanos() as f64);
-        metrics::gauge!("flush.flush_timestamp_ns")
-            .set(unix_seconds(SystemTime::now()) as f64 * 1e9);
+        metrics::FLUSH_DURATION.record(began.elapsed().as_nanos() as f64);
+        metrics::FLUSH_TIMESTAMP.set(unix_seconds(SystemTime::now()) as f64 * 1e9);
         forward
     }
 
@@ -179,6 +179,7 @@ impl Flusher {
             overview.look(&interval, settings.timestamp);
             let emission = emit(interval, &settings);
             emission.counts.emit(count_series);
+            metrics::OTHER_SAMPLES_FLUSHED.increment(emission.events.len() as u64);
             let entry = Entry {
                 timestamp: settings.timestamp,
                 forwarded: emission.forward.len() as u64,

@@ -131,7 +131,9 @@ impl HandedOff {
             ("emitted", self.emitted),
             ("lost", self.lost),
         ] {
-            metrics::counter!("handoff.metrics_total", "outcome" => outcome).increment(count);
+            crate::metrics::HANDED_OFF
+                .with([outcome.into()])
+                .increment(count);
         }
         let Self {
             taken,

@@ -1,9 +1,8 @@
 //! What a flush counted, and the self-metrics that say so.
 
-use metrics::counter;
-
 use super::Role;
 use crate::key::{Key, Kind, Scope};
+use crate::metrics;
 use crate::table::IntervalCounts;
 
 /// What one flush counted.
@@ -123,18 +122,21 @@ impl FlushCounts {
     /// Writes the self-metrics of this flush: samples, series by type, points that were no numbers and, with `count_unique_timeseries`, the
     /// series that end here. What was imported and what was refused has been counted by those who brought it.
     pub fn emit(&self, count_unique_timeseries: bool) {
-        counter!("worker.metrics_processed_total").increment(self.interval.processed);
+        metrics::PROCESSED.increment(self.interval.processed);
         for (series_type, count) in self.flushed() {
-            counter!("worker.metrics_flushed_total", "metric_type" => series_type.as_str())
+            metrics::METRICS_FLUSHED
+                .with([series_type.as_str().into()])
                 .increment(count);
         }
         if self.points_not_finite > 0 {
-            counter!("flush.points_dropped_total", "cause" => "not_finite")
+            metrics::POINTS_DROPPED
+                .with(["not_finite".into()])
                 .increment(self.points_not_finite);
         }
         if count_unique_timeseries {
             let global = if self.global { "true" } else { "false" };
-            counter!("flush.unique_timeseries_total", "global_veneur" => global)
+            metrics::UNIQUE_TIMESERIES
+                .with([global.into()])
                 .increment(self.unique_timeseries);
         }
     }

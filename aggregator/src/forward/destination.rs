@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tributary_node::telemetry::Presence;
 
 use super::address::{Address, AddressError};
 use super::batch::Batch;
@@ -13,6 +14,7 @@ use super::json::JsonLink;
 use super::outcome::Failure;
 use super::pause::pause_after;
 use super::{ForwardConfig, Protocol};
+use crate::metrics::DESTINATION_UP;
 
 /// Batches under way to a destination that has not said that it recognises repeats: what is there when it breaks may be lost.
 const UNPROVEN: usize = 4;
@@ -37,6 +39,8 @@ pub(super) struct Destination {
     pub name: String,
     link: Link,
     health: Mutex<Health>,
+    /// Keeps its self-metrics.
+    _presence: Presence,
 }
 
 #[derive(Debug)]
@@ -67,6 +71,7 @@ impl Destination {
     ) -> Result<Self, AddressError> {
         let ForwardConfig { timeout, tls, .. } = config;
         let address = Address::parse(address, tls.is_some())?;
+        DESTINATION_UP.with([address.name.clone().into()]).set(1.0);
         let link = match config.protocol {
             Protocol::Unary => Link::Grpc(GrpcLink::new(&address, *timeout, tls, false)?),
             Protocol::Stream => Link::Grpc(GrpcLink::new(&address, *timeout, tls, true)?),
@@ -74,6 +79,7 @@ impl Destination {
         };
         Ok(Self {
             place,
+            _presence: Presence::of(&address.name),
             name: address.name,
             link,
             health: Mutex::new(Health {

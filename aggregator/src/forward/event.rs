@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
 use tracing::{debug, info, warn};
 use tributary_proto::ack::AckError;
 
 use super::ledger::Backlog;
+use crate::metrics;
 
 /// A flush was handed over.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct FlushTaken {
 
 impl FlushTaken {
     pub(super) fn emit(&self) {
-        gauge!("forward.metrics_total").set(self.metrics as f64);
+        metrics::FORWARD_METRICS.set(self.metrics as f64);
         debug!(
             flush = self.flush,
             metrics = self.metrics,
@@ -43,8 +43,10 @@ pub(super) struct BatchDelivered<'a> {
 
 impl BatchDelivered<'_> {
     pub(super) fn emit(&self) {
-        counter!("forward.post_metrics_total").increment(u64::from(self.metrics));
-        histogram!("forward.duration_ns", "part" => self.part).record(self.took.as_nanos() as f64);
+        metrics::FORWARDED.increment(u64::from(self.metrics));
+        metrics::FORWARD_DURATION
+            .with([self.part.into()])
+            .record(self.took.as_nanos() as f64);
         debug!(
             destination = self.destination,
             metrics = self.metrics,
@@ -67,7 +69,7 @@ pub(super) struct PartAcknowledged<'a> {
 
 impl PartAcknowledged<'_> {
     pub(super) fn emit(&self) {
-        counter!("forward.post_metrics_total").increment(u64::from(self.metrics));
+        metrics::FORWARDED.increment(u64::from(self.metrics));
         debug!(
             destination = self.destination,
             metrics = self.metrics,
@@ -88,7 +90,7 @@ pub(super) struct AcknowledgementUnreadable<'a> {
 
 impl AcknowledgementUnreadable<'_> {
     pub(super) fn emit(&self) {
-        counter!("forward.unreadable_acknowledgements_total").increment(1);
+        metrics::ACKS_UNREADABLE.increment(1);
         warn!(
             destination = self.destination,
             error = %self.error,
@@ -106,8 +108,8 @@ pub(super) struct BacklogSized {
 
 impl BacklogSized {
     pub(super) fn emit(&self) {
-        gauge!("forward.backlog_metrics").set(self.backlog.metrics as f64);
-        gauge!("forward.backlog_bytes").set(self.backlog.bytes as f64);
+        metrics::BACKLOG_METRICS.set(self.backlog.metrics as f64);
+        metrics::BACKLOG_BYTES.set(self.backlog.bytes as f64);
     }
 }
 
@@ -128,9 +130,11 @@ pub(super) struct AttemptFailed<'a> {
 
 impl AttemptFailed<'_> {
     pub(super) fn emit(&self) {
-        counter!("forward.error_total", "cause" => self.cause.to_owned()).increment(1);
+        metrics::FORWARD_ERRORS
+            .with([self.cause.to_owned().into()])
+            .increment(1);
         if self.again {
-            counter!("forward.retried_metrics_total").increment(u64::from(self.metrics));
+            metrics::RETRIED.increment(u64::from(self.metrics));
         }
         debug!(
             destination = self.destination,
@@ -156,7 +160,9 @@ pub(super) struct MetricsLost<'a> {
 
 impl MetricsLost<'_> {
     pub(super) fn emit(&self) {
-        counter!("forward.lost_metrics_total", "cause" => self.cause).increment(self.metrics);
+        metrics::LOST
+            .with([self.cause.into()])
+            .increment(self.metrics);
         warn!(
             metrics = self.metrics,
             cause = self.cause,
@@ -179,7 +185,8 @@ pub(super) struct DestinationChanged<'a> {
 
 impl DestinationChanged<'_> {
     pub(super) fn emit(&self) {
-        gauge!("forward.destination_up", "destination" => self.destination.to_owned())
+        metrics::DESTINATION_UP
+            .with([self.destination.to_owned().into()])
             .set(f64::from(u8::from(self.answers)));
         if self.answers {
             info!(
@@ -223,7 +230,7 @@ pub(super) struct DestinationsDiscovered<'a> {
 
 impl DestinationsDiscovered<'_> {
     pub(super) fn emit(&self) {
-        gauge!("forward.destinations").set(self.addresses.len() as f64);
+        metrics::DESTINATIONS.set(self.addresses.len() as f64);
         info!(
             service = self.service,
             destinations = ?self.addresses,
@@ -243,7 +250,9 @@ pub(super) struct DiscoveryFailed<'a> {
 
 impl DiscoveryFailed<'_> {
     pub(super) fn emit(&self) {
-        counter!("discoverer.errors", "service" => self.service.to_owned()).increment(1);
+        tributary_node::metrics::DISCOVERY_ERRORS
+            .with([self.service.to_owned().into()])
+            .increment(1);
         warn!(
             service = self.service,
             detail = self.detail,

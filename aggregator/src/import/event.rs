@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
+
+use crate::metrics;
 
 /// Lets one warning a second through: what a peer sends must not be able to flood the log.
 struct Seldom(Mutex<Option<Instant>>);
@@ -40,12 +41,14 @@ pub(super) struct MetricsImported<'a> {
 
 impl MetricsImported<'_> {
     pub(super) fn emit(&self) {
-        counter!("worker.metrics_imported_total").increment(self.merged);
+        metrics::IMPORTED.increment(self.merged);
         if self.repeated > 0 {
-            counter!("import.repeated_total").increment(self.repeated);
+            metrics::REPEATED.increment(self.repeated);
         }
         for (cause, count) in self.skipped {
-            counter!("import.errors_total", "cause" => *cause).increment(*count);
+            metrics::IMPORT_ERRORS
+                .with([(*cause).into()])
+                .increment(*count);
         }
         if self.skipped.is_empty() {
             return;
@@ -73,8 +76,8 @@ pub(super) struct MemorySized {
 
 impl MemorySized {
     pub(super) fn emit(&self) {
-        gauge!("import.dedup_bytes").set(self.bytes as f64);
-        gauge!("import.dedup_origins").set(self.origins as f64);
+        metrics::DEDUP_BYTES.set(self.bytes as f64);
+        metrics::DEDUP_ORIGINS.set(self.origins as f64);
     }
 }
 
@@ -91,7 +94,8 @@ pub(super) struct RequestRefused<'a> {
 
 impl RequestRefused<'_> {
     pub(super) fn emit(&self) {
-        counter!("import.request_error_total", "protocol" => self.protocol, "cause" => self.cause)
+        metrics::REQUESTS_REFUSED
+            .with([self.protocol.into(), self.cause.into()])
             .increment(1);
         if REFUSALS.warn_now() {
             warn!(
@@ -120,7 +124,8 @@ pub(super) struct StreamBroken<'a> {
 
 impl StreamBroken<'_> {
     pub(super) fn emit(&self) {
-        counter!("import.request_error_total", "protocol" => "grpc-stream", "cause" => "broken")
+        metrics::REQUESTS_REFUSED
+            .with(["grpc-stream".into(), "broken".into()])
             .increment(1);
         debug!(status = %self.status, "import stream broke off");
     }

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::metrics::{Counter, SharedString};
+
 use super::{Amount, SinkError};
+use crate::metrics;
 
 /// A sink as self-metrics and logs speak of it: labels `sink_name` and `sink_kind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,46 +20,6 @@ pub struct Label {
     /// The kind.
     pub kind: Arc<str>,
 }
-
-/// The self-metrics of sinks, each with what it counts.
-pub const METRICS: &[(&str, &str)] = &[
-    (
-        FLUSHED_METRICS,
-        "points of each flush, by what was decided for the sink: `status`",
-    ),
-    (METRICS_FLUSHED, "points that the sink has written"),
-    (METRICS_SKIPPED, "points that the sink has no way to carry"),
-    (
-        METRICS_DROPPED,
-        "points that were meant for the sink and are lost, by `reason`",
-    ),
-    (EVENTS_FLUSHED, "events that the sink has written"),
-    (EVENTS_SKIPPED, "events that the sink does not carry"),
-    (
-        EVENTS_DROPPED,
-        "events that were meant for the sink and are lost, by `reason`",
-    ),
-    (FLUSH_DURATION, "how long one write took, in milliseconds"),
-    (
-        WRITE_ERRORS,
-        "writes that failed; `retriable` says whether the batch was kept",
-    ),
-    (
-        FILE_REOPENED,
-        "times that a file was found rotated away and opened anew",
-    ),
-];
-
-const FLUSHED_METRICS: &str = "flushed_metrics";
-const METRICS_FLUSHED: &str = "sink.metrics_flushed_total";
-const METRICS_SKIPPED: &str = "sink.metrics_skipped_total";
-const METRICS_DROPPED: &str = "sink.metrics_dropped_total";
-const EVENTS_FLUSHED: &str = "sink.events_flushed_total";
-const EVENTS_SKIPPED: &str = "sink.events_skipped_total";
-const EVENTS_DROPPED: &str = "sink.events_dropped_total";
-const FLUSH_DURATION: &str = "sink.metric_flush_total_duration_ms";
-const WRITE_ERRORS: &str = "sink.write_errors_total";
-const FILE_REOPENED: &str = "sink.file_reopened_total";
 
 /// What was decided about a point for one sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +97,9 @@ impl PointsSelected<'_> {
                 continue;
             }
             let status = verdict.as_str();
-            count(FLUSHED_METRICS, self.sink, Some(("status", status)), points);
+            add(points, || {
+                metrics::FLUSHED_METRICS.with([name(self.sink), kind(self.sink), status.into()])
+            });
             if !matches!(verdict, Verdict::Flushed | Verdict::Skipped) {
                 tracing::debug!(
                     sink = &*self.sink.name,
@@ -165,12 +130,22 @@ impl BatchWritten<'_> {
     pub fn emit(self) {
         let Self { sink, written, .. } = self;
         let skipped = self.given - written;
-        count(METRICS_FLUSHED, sink, None, written.points);
-        count(METRICS_SKIPPED, sink, None, skipped.points);
-        count(EVENTS_FLUSHED, sink, None, written.events);
-        count(EVENTS_SKIPPED, sink, None, skipped.events);
+        add(written.points, || {
+            metrics::SINK_METRICS_FLUSHED.with([name(sink), kind(sink)])
+        });
+        add(skipped.points, || {
+            metrics::SINK_METRICS_SKIPPED.with([name(sink), kind(sink)])
+        });
+        add(written.events, || {
+            metrics::SINK_EVENTS_FLUSHED.with([name(sink), kind(sink)])
+        });
+        add(skipped.events, || {
+            metrics::SINK_EVENTS_SKIPPED.with([name(sink), kind(sink)])
+        });
         let milliseconds = self.took.as_secs_f64() * 1e3;
-        metrics::histogram!(FLUSH_DURATION, "sink_name" => sink.name.clone(), "sink_kind" => sink.kind.clone()).record(milliseconds);
+        metrics::SINK_DURATION
+            .with([name(sink), kind(sink)])
+            .record(milliseconds);
         tracing::debug!(
             sink = &*sink.name,
             points = written.points,
@@ -197,7 +172,9 @@ impl WriteFailed<'_> {
     pub fn emit(self) {
         let retriable = matches!(self.error, SinkError::Retriable { .. });
         let label = if retriable { "true" } else { "false" };
-        count(WRITE_ERRORS, self.sink, Some(("retriable", label)), 1);
+        metrics::SINK_ERRORS
+            .with([name(self.sink), kind(self.sink), label.into()])
+            .increment(1);
         tracing::warn!(
             sink = &*self.sink.name,
             kind = &*self.sink.kind,
@@ -248,18 +225,13 @@ impl PointsDropped<'_> {
             return;
         }
         let reason = self.reason.as_str();
-        count(
-            METRICS_DROPPED,
-            self.sink,
-            Some(("reason", reason)),
-            self.lost.points,
-        );
-        count(
-            EVENTS_DROPPED,
-            self.sink,
-            Some(("reason", reason)),
-            self.lost.events,
-        );
+        let labels = || [name(self.sink), kind(self.sink), reason.into()];
+        add(self.lost.points, || {
+            metrics::SINK_METRICS_DROPPED.with(labels())
+        });
+        add(self.lost.events, || {
+            metrics::SINK_EVENTS_DROPPED.with(labels())
+        });
         tracing::warn!(
             sink = &*self.sink.name,
             kind = &*self.sink.kind,
@@ -283,25 +255,24 @@ pub struct FileReopened<'a> {
 impl FileReopened<'_> {
     /// Counts and tells.
     pub fn emit(self) {
-        count(FILE_REOPENED, self.sink, None, 1);
+        metrics::FILE_REOPENED
+            .with([name(self.sink), kind(self.sink)])
+            .increment(1);
         tracing::info!(sink = &*self.sink.name, path = %self.path.display(), "file was rotated away, opened anew");
     }
 }
 
-/// Adds to a counter with a sink's labels and at most one more. Adding nothing makes no series.
-fn count(
-    name: &'static str,
-    sink: &Label,
-    more: Option<(&'static str, &'static str)>,
-    amount: usize,
-) {
-    if amount == 0 {
-        return;
+fn name(sink: &Label) -> SharedString {
+    sink.name.clone().into()
+}
+
+fn kind(sink: &Label) -> SharedString {
+    sink.kind.clone().into()
+}
+
+/// Adds to a counter. Adding nothing makes no series.
+fn add(amount: usize, counter: impl FnOnce() -> Counter) {
+    if amount > 0 {
+        counter().increment(amount as u64);
     }
-    let mut labels = vec![
-        metrics::Label::new("sink_name", sink.name.clone()),
-        metrics::Label::new("sink_kind", sink.kind.clone()),
-    ];
-    labels.extend(more.map(|(key, value)| metrics::Label::from_static_parts(key, value)));
-    metrics::counter!(name, labels).increment(amount as u64);
 }

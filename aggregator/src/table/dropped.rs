@@ -1,7 +1,8 @@
 //! What the table drops without a caller to tell: the type writes the log line and the counter together.
 
-use metrics::counter;
 use tracing::debug;
+
+use crate::metrics::EVENTS_DROPPED;
 
 /// An event beyond what one interval holds.
 #[derive(Debug)]
@@ -16,6 +17,6 @@ impl EventDropped {
             limit = self.limit,
             "event dropped: the interval holds no more"
         );
-        counter!("worker.events_dropped_total", "cause" => "too_many").increment(1);
+        EVENTS_DROPPED.with(["too_many".into()]).increment(1);
     }
 }

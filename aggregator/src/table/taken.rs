@@ -1,9 +1,9 @@
 //! What the table has to say at the end of an interval: the type writes the log line and the counters together.
 
-use metrics::{counter, gauge};
 use tracing::warn;
 
 use super::{IntervalCounts, NameCount};
+use crate::metrics::{FOLDED, SERIES, SERIES_FOLDED};
 
 /// An interval was taken.
 #[derive(Debug)]
@@ -17,12 +17,12 @@ pub(super) struct IntervalTaken<'a> {
 
 impl IntervalTaken<'_> {
     pub(super) fn emit(self) {
-        gauge!("table.series").set(self.counts.series as f64);
+        SERIES.set(self.counts.series as f64);
         if self.counts.folded == 0 {
             return;
         }
-        counter!("table.folded_total").increment(self.counts.folded);
-        counter!("table.series_folded_total").increment(self.counts.folded_series);
+        FOLDED.increment(self.counts.folded);
+        SERIES_FOLDED.increment(self.counts.folded_series);
         warn!(
             max_series = self.max_series,
             folded = self.counts.folded,

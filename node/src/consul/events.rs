@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use super::client::ConsulError;
+use crate::metrics::{
+    DESTINATION_NUMBER, DISCOVERY_DURATION, DISCOVERY_ERRORS, REGISTERED, REGISTRATION_ERRORS,
+    REGISTRATION_LOST,
+};
 use crate::repeats::More;
 
 /// An answer named the instances; how long it took to take it over, not how long Consul waited for a change.
@@ -66,11 +70,15 @@ pub(super) struct Deregistered<'a> {
 
 impl Updated<'_> {
     pub(super) fn emit(&self) {
-        let service = self.service.to_owned();
-        metrics::gauge!("discoverer.destination_number", "service" => service.clone())
+        let service = || [self.service.to_owned().into()];
+        DESTINATION_NUMBER
+            .with(service())
             .set(self.instances as f64);
-        metrics::histogram!("discoverer.update_duration_ns", "service" => service)
+        DISCOVERY_DURATION
+            .with(service())
             .record(self.took.as_nanos() as f64);
+        // From 0 on: a rate needs to have seen the counter before its first error.
+        DISCOVERY_ERRORS.with(service()).increment(0);
         if self.changed {
             tracing::info!(
                 service = self.service,
@@ -85,7 +93,9 @@ impl Updated<'_> {
 
 impl Failed<'_> {
     pub(super) fn emit(&self) {
-        metrics::counter!("discoverer.errors", "service" => self.service.to_owned()).increment(1);
+        DISCOVERY_ERRORS
+            .with([self.service.to_owned().into()])
+            .increment(1);
         if let Some(more) = self.told {
             let (service, kept) = (self.service, self.kept);
             tracing::warn!(service, kept, error = %self.error, "Consul gave no instances, the last ones stay{more}");
@@ -119,7 +129,7 @@ impl WeightIgnored<'_> {
 impl Registered<'_> {
     pub(super) fn emit(&self) {
         let (service, id) = (self.service, self.id);
-        metrics::gauge!("registration.registered", "service" => service.to_owned()).set(1.0);
+        REGISTERED.with([service.to_owned().into()]).set(1.0);
         tracing::info!(service, id, "registered in Consul");
     }
 }
@@ -129,8 +139,10 @@ impl Registered<'_> {
 impl RegistrationLost<'_> {
     pub(super) fn emit(&self) {
         let service = self.service;
-        metrics::gauge!("registration.registered", "service" => service.to_owned()).set(0.0);
-        metrics::counter!("registration.lost_total", "service" => service.to_owned()).increment(1);
+        REGISTERED.with([service.to_owned().into()]).set(0.0);
+        REGISTRATION_LOST
+            .with([service.to_owned().into()])
+            .increment(1);
         tracing::warn!(service, error = %self.error, "Consul has forgotten this program, registering again");
     }
 }
@@ -139,7 +151,8 @@ impl RegistrationLost<'_> {
 
 impl RegistrationFailed<'_> {
     pub(super) fn emit(&self) {
-        metrics::counter!("registration.errors_total", "service" => self.service.to_owned())
+        REGISTRATION_ERRORS
+            .with([self.service.to_owned().into()])
             .increment(1);
         if let Some(more) = self.told {
             let service = self.service;
@@ -153,7 +166,7 @@ impl RegistrationFailed<'_> {
 impl Deregistered<'_> {
     pub(super) fn emit(&self) {
         let (service, id) = (self.service, self.id);
-        metrics::gauge!("registration.registered", "service" => service.to_owned()).set(0.0);
+        REGISTERED.with([service.to_owned().into()]).set(0.0);
         tracing::info!(service, id, "taken out of Consul");
     }
 }

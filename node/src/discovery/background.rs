@@ -9,6 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Discovery, Endpoint};
 use crate::BoxError;
+use crate::metrics::{DESTINATION_NUMBER, DISCOVERY_DURATION};
 
 /// The follower's end. Dropping it ends the task.
 #[derive(Debug)]
@@ -58,9 +59,11 @@ impl Answers {
             return self.fail("names nobody").await;
         }
         let service = self.service.clone();
-        metrics::gauge!("discoverer.destination_number", "service" => service.clone())
+        DESTINATION_NUMBER
+            .with([service.clone().into()])
             .set(endpoints.len() as f64);
-        metrics::histogram!("discoverer.update_duration_ns", "service" => service)
+        DISCOVERY_DURATION
+            .with([service.into()])
             .record(since.elapsed().as_nanos() as f64);
         if self.last.as_ref() != Some(&endpoints) {
             self.last = Some(endpoints.clone());

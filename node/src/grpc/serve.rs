@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
@@ -20,6 +19,7 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 
 use super::{GrpcSettings, server};
+use crate::metrics;
 
 /// How much of its age a connection may live longer or shorter.
 const JITTER: f64 = 0.2;
@@ -49,12 +49,12 @@ pub async fn serve<IO>(
             };
             match accepted {
                 Some(Ok(io)) => {
-                    counter!("grpc.connections_total").increment(1);
+                    metrics::GRPC_CONNECTIONS.increment(1);
                     let (settings, routes) = (settings.clone(), routes.clone());
                     connections.spawn(serve_one(settings, routes, io, until.clone()));
                 }
                 Some(Err(error)) => {
-                    counter!("grpc.accept_errors_total").increment(1);
+                    metrics::GRPC_ACCEPT_ERRORS.increment(1);
                     tracing::warn!(%error, "a gRPC connection could not be accepted");
                     tokio::select! {
                         () = until.cancelled() => break,
@@ -100,10 +100,10 @@ where
         if !aged {
             return;
         }
-        counter!("grpc.connections_aged_total").increment(1);
+        metrics::GRPC_CONNECTIONS_AGED.increment(1);
         let in_time = closed.run_until_cancelled(sleep(settings.max_connection_age_grace));
         if in_time.await.is_some() {
-            counter!("grpc.connections_cut_total").increment(1);
+            metrics::GRPC_CONNECTIONS_CUT.increment(1);
             tracing::debug!("a gRPC connection that was asked to end had calls for too long");
             cut.cancel();
         }

@@ -12,6 +12,7 @@ use sentry::types::Dsn;
 use sentry::{ClientInitGuard, ClientOptions, Level};
 
 use crate::config::Secret;
+use crate::metrics::SENTRY_ERRORS;
 use crate::repeats::More;
 
 /// A DSN that Sentry cannot use. Its text is a secret and not part of the message.
@@ -77,7 +78,7 @@ impl Reporter {
                 }
                 let passes = judge.passes(kind, Instant::now());
                 let fate = if passes { "sent" } else { "suppressed" };
-                metrics::counter!("sentry.errors_total", "fate" => fate).increment(1);
+                SENTRY_ERRORS.with([fate.into()]).increment(1);
                 tag(&mut event);
                 passes.then_some(event)
             });

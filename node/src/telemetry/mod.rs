@@ -2,13 +2,16 @@
 //!
 //! The rest of the code speaks only through `tracing` and the `metrics` facade; where that goes is decided here.
 
+pub mod catalog;
 mod errors;
 pub mod level;
 mod logging;
+mod presence;
+mod process;
 mod recorder;
 mod statsd;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -17,9 +20,14 @@ use tokio_util::task::TaskTracker;
 pub use errors::{DsnError, check_dsn};
 pub use level::{Level, LevelError, LogHandle, LogStatus};
 pub use logging::{LogFormat, Logging};
+pub use presence::Presence;
 pub use recorder::{InstallError, Recorder};
 
 use crate::config::Secret;
+use process::Process;
+
+// What the process takes is read from files.
+const PROCESS_EVERY: Duration = Duration::from_secs(5);
 
 /// What is told and where to.
 #[derive(Debug, Clone)]
@@ -68,15 +76,26 @@ pub fn carry(
     guard: &Guard,
     recorder: &Recorder,
     settings: &Settings,
+    version: &'static str,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
+    if !settings.stats_address.is_empty() {
+        // Before anything is collected: what was counted until the first report belongs to it.
+        recorder.keep_samples();
+    }
+    let mut process = Process::new(version);
     let (collected, stopped) = (recorder.clone(), stop.clone());
     let summary = guard.sentry.as_ref().map(errors::Reporter::summary);
     tasks.spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told: Option<Instant> = None;
         while stopped.run_until_cancelled(ticks.tick()).await.is_some() {
+            if told.is_none_or(|told| told.elapsed() >= PROCESS_EVERY) {
+                process.tell();
+                told = Some(Instant::now());
+            }
             collected.collect();
             if let Some(summary) = &summary {
                 summary.tell();

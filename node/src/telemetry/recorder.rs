@@ -7,13 +7,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Metadata, Recorder as _, SharedString, Unit,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_util::MetricKindMask;
 use metrics_util::registry::{AtomicStorage, Registry};
 use parking_lot::Mutex;
+
+use super::presence::{COUNTERS_STAY, GAUGES_STAY, Values};
 
 /// Where a value was recorded does not matter to either exporter.
 pub(super) static METADATA: Metadata<'static> =
@@ -33,10 +37,14 @@ struct Inner {
     gathered: Mutex<Gathered>,
 }
 
-/// What was moved on and waits for statsd.
+/// What was moved on, and what of it waits for statsd.
 #[derive(Default)]
 struct Gathered {
+    values: Values,
+    /// Each counter's total when it was moved on last.
+    totals: HashMap<Key, u64>,
     wanted: bool,
+    increments: HashMap<Key, u64>,
     samples: HashMap<Key, Samples>,
 }
 
@@ -49,7 +57,7 @@ pub(super) struct Samples {
 
 /// All self-metrics at one time, with names as the code gives them.
 pub(super) struct Snapshot {
-    /// Totals since start.
+    /// Increments since the last snapshot.
     pub(super) counters: Vec<(Key, u64)>,
     pub(super) gauges: Vec<(Key, f64)>,
     /// Values since the last snapshot.
@@ -64,12 +72,18 @@ pub struct InstallError;
 // What is kept of a histogram between two reports; beyond it, each value is as likely to be kept as any other.
 const MOST_KEPT: usize = 4096;
 
+// Each series is moved on right before it is shown, so that what was not is one that was dropped.
+const PROMETHEUS_KEEPS: Duration = Duration::from_secs(5);
+
 // === impl Recorder ===
 
 impl Recorder {
     /// A recorder that puts `prefix`, such as `veneur_proxy.`, in front of every name.
     pub fn new(prefix: &str) -> Self {
-        let prometheus = PrometheusBuilder::new().build_recorder();
+        let dropped = MetricKindMask::COUNTER | MetricKindMask::GAUGE;
+        let prometheus = PrometheusBuilder::new()
+            .idle_timeout(dropped, Some(PROMETHEUS_KEEPS))
+            .build_recorder();
         let handle = prometheus.handle();
         let inner = Inner {
             prefix: prefix.to_owned(),
@@ -102,9 +116,26 @@ impl Recorder {
         self.inner.handle.render()
     }
 
-    /// Moves what the histograms gathered on. Call it about once a second.
+    /// Moves on what gathered. Call it about once a second.
     pub fn collect(&self) {
+        self.collect_at(Instant::now());
+    }
+
+    /// Gives each gauge as it is shown.
+    fn collect_at(&self, now: Instant) -> HashMap<Key, f64> {
         let mut gathered = self.inner.gathered.lock();
+        if gathered.values.look(now) {
+            self.drop_gone(&mut gathered, now);
+        }
+        self.move_histograms(&mut gathered);
+        self.move_counters(&mut gathered);
+        let gauges = self.move_gauges(&mut gathered);
+        drop(gathered);
+        self.inner.handle.run_upkeep();
+        gauges
+    }
+
+    fn move_histograms(&self, gathered: &mut Gathered) {
         let mut drained: Vec<(Key, Vec<f64>)> = Vec::new();
         self.inner.registry.visit_histograms(|key, bucket| {
             let mut values = Vec::new();
@@ -125,45 +156,75 @@ impl Recorder {
                 gathered.samples.entry(key).or_default().add(&values);
             }
         }
-        self.inner.registry.visit_counters(|key, total| {
-            let counter = self
-                .inner
-                .prometheus
-                .register_counter(&self.prefixed(key), &METADATA);
-            counter.absolute(total.load(Ordering::Acquire));
-        });
-        self.inner.registry.visit_gauges(|key, value| {
-            let gauge = self
-                .inner
-                .prometheus
-                .register_gauge(&self.prefixed(key), &METADATA);
-            gauge.set(f64::from_bits(value.load(Ordering::Acquire)));
-        });
-        self.inner.handle.run_upkeep();
     }
 
-    /// Keeps histogram values for [`Self::snapshot`] from now on.
+    fn move_counters(&self, gathered: &mut Gathered) {
+        self.inner.registry.visit_counters(|key, total| {
+            let total = total.load(Ordering::Acquire);
+            let before = match gathered.totals.get_mut(key) {
+                Some(before) => std::mem::replace(before, total),
+                None => {
+                    gathered.totals.insert(key.clone(), total);
+                    0
+                }
+            };
+            let increment = total.saturating_sub(before);
+            let other = gathered.values.shown(key);
+            let key = other.as_ref().unwrap_or(key);
+            // By nothing, too: it shows that the series is still there.
+            self.inner
+                .prometheus
+                .register_counter(&self.prefixed(key), &METADATA)
+                .increment(increment);
+            if gathered.wanted && increment > 0 {
+                *gathered.increments.entry(key.clone()).or_default() += increment;
+            }
+        });
+    }
+
+    fn move_gauges(&self, gathered: &mut Gathered) -> HashMap<Key, f64> {
+        let mut gauges: HashMap<Key, f64> = HashMap::new();
+        self.inner.registry.visit_gauges(|key, value| {
+            let value = f64::from_bits(value.load(Ordering::Acquire));
+            let key = gathered.values.shown(key).unwrap_or_else(|| key.clone());
+            *gauges.entry(key).or_default() += value;
+        });
+        for (key, value) in &gauges {
+            self.inner
+                .prometheus
+                .register_gauge(&self.prefixed(key), &METADATA)
+                .set(*value);
+        }
+        gauges
+    }
+
+    /// Drops the series of tag values that have been gone for long enough.
+    fn drop_gone(&self, gathered: &mut Gathered, now: Instant) {
+        let values = &gathered.values;
+        self.inner
+            .registry
+            .retain_gauges(|key, _| !values.gone(key, now, GAUGES_STAY));
+        self.inner
+            .registry
+            .retain_counters(|key, _| !values.gone(key, now, COUNTERS_STAY));
+        gathered
+            .totals
+            .retain(|key, _| !values.gone(key, now, COUNTERS_STAY));
+        gathered.values.forget(now);
+    }
+
+    /// Keeps increments and histogram values for [`Self::snapshot`] from now on.
     pub(super) fn keep_samples(&self) {
         self.inner.gathered.lock().wanted = true;
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.collect();
-        let mut counters = Vec::new();
-        let mut gauges = Vec::new();
-        self.inner.registry.visit_counters(|key, total| {
-            counters.push((key.clone(), total.load(Ordering::Acquire)))
-        });
-        self.inner.registry.visit_gauges(|key, value| {
-            gauges.push((key.clone(), f64::from_bits(value.load(Ordering::Acquire))))
-        });
-        let histograms = std::mem::take(&mut self.inner.gathered.lock().samples)
-            .into_iter()
-            .collect();
+        let gauges = self.collect_at(Instant::now());
+        let mut gathered = self.inner.gathered.lock();
         Snapshot {
-            counters,
-            gauges,
-            histograms,
+            counters: gathered.increments.drain().collect(),
+            gauges: gauges.into_iter().collect(),
+            histograms: gathered.samples.drain().collect(),
         }
     }
 
@@ -243,6 +304,7 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::presence::{MOST_VALUES, Presence};
 
     #[test]
     fn prometheus_text_has_the_prefix_and_underscores() {
@@ -278,6 +340,100 @@ mod tests {
         assert_eq!(first, recorder.render());
         metrics::with_local_recorder(&recorder, || metrics::counter!("c").increment(1));
         assert!(recorder.render().contains("\nc 2\n"));
+    }
+
+    #[test]
+    fn the_series_of_a_destination_leave_after_it() {
+        let (recorder, start) = (Recorder::new(""), Instant::now());
+        let presence = Presence::of("gone:1");
+        let emit = |destination: &'static str| {
+            metrics::with_local_recorder(&recorder, || {
+                metrics::gauge!("g", "destination" => destination).set(1.0);
+                metrics::counter!("c", "cause" => "x", "destination" => destination).increment(2);
+            });
+        };
+        let _stays = Presence::of("stays:1");
+        emit("stays:1");
+        emit("gone:1");
+        let series = |after: Duration| -> Vec<String> {
+            let gauges = recorder.collect_at(start + after);
+            let mut keys: Vec<String> = gauges.keys().map(Key::to_string).collect();
+            recorder
+                .inner
+                .registry
+                .visit_counters(|key, _| keys.push(key.to_string()));
+            keys.retain(|key| key.contains("gone:1"));
+            keys.sort();
+            keys
+        };
+        assert_eq!(series(Duration::ZERO).len(), 2);
+        assert_eq!(
+            series(COUNTERS_STAY * 2).len(),
+            2,
+            "whoever is there stays, however quiet"
+        );
+        drop(presence);
+        let left = COUNTERS_STAY * 2;
+        assert_eq!(series(left).len(), 2, "it has only just left");
+        assert_eq!(series(left + GAUGES_STAY).len(), 1, "its gauge is dropped");
+        assert_eq!(series(left + COUNTERS_STAY - GAUGES_STAY).len(), 1);
+        assert!(series(left + COUNTERS_STAY).is_empty());
+        assert!(recorder.render().contains("stays:1"));
+        // It is back, and counts from nothing.
+        let _presence = Presence::of("gone:1");
+        emit("gone:1");
+        assert_eq!(series(left + COUNTERS_STAY * 2).len(), 2);
+        assert_eq!(recorder.inner.gathered.lock().totals.len(), 2);
+    }
+
+    #[test]
+    fn what_was_dropped_leaves_prometheus_text() {
+        let recorder = Recorder::new("");
+        let presence = Presence::of("text:1");
+        metrics::with_local_recorder(&recorder, || {
+            metrics::gauge!("g", "destination" => "text:1").set(1.0);
+        });
+        assert!(recorder.render().contains("text:1"));
+        drop(presence);
+        let start = Instant::now();
+        recorder.collect_at(start);
+        recorder.collect_at(start + GAUGES_STAY);
+        let shown = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            !recorder.render().contains("text:1")
+        });
+        assert!(shown, "{}", recorder.render());
+    }
+
+    #[test]
+    fn values_beyond_the_bound_are_added_up_as_other() {
+        let recorder = Recorder::new("");
+        let addresses: Vec<String> = (0..MOST_VALUES + 5).map(|n| format!("bound:{n}")).collect();
+        let _present: Vec<Presence> = addresses.iter().map(|a| Presence::of(a)).collect();
+        let count = || {
+            metrics::with_local_recorder(&recorder, || {
+                for address in &addresses {
+                    metrics::counter!("c", "destination" => address.clone()).increment(3);
+                    metrics::gauge!("g", "destination" => address.clone()).set(1.0);
+                }
+            });
+        };
+        count();
+        recorder.keep_samples();
+        let text = recorder.render();
+        let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert!(series("c{") <= MOST_VALUES + 1 && series("g{") <= MOST_VALUES + 1);
+        assert!(text.contains("c{destination=\"other\"} 15\n"), "{text}");
+        assert!(text.contains("g{destination=\"other\"} 5\n"), "{text}");
+        count();
+        let snapshot = recorder.snapshot();
+        assert_eq!(snapshot.counters.len(), MOST_VALUES + 1);
+        let sum: u64 = snapshot.counters.iter().map(|(_, by)| by).sum();
+        assert_eq!(
+            sum,
+            3 * 2 * addresses.len() as u64,
+            "what was counted before statsd was wanted is told, too"
+        );
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::sync::LazyLock;
 use super::TlsError;
 use super::certificate::{Facts, date};
 use super::failure::{Cause, Failure, Side};
+use crate::metrics::{
+    TLS_CERTIFICATE_EXPIRY, TLS_HANDSHAKE_ERRORS, TLS_RELOAD_ERRORS, TLS_RELOADS,
+};
 use crate::repeats::Repeats;
 
 /// Told by hop, peer without its port, and what happened.
@@ -48,7 +51,8 @@ impl HandshakeFailed<'_> {
     pub(super) fn emit(&self) {
         let Self { hop, peer, .. } = *self;
         let Failure { cause, words } = self.failure;
-        metrics::counter!("tls.handshake_errors_total", "hop" => hop, "cause" => cause.tag())
+        TLS_HANDSHAKE_ERRORS
+            .with([hop.into(), cause.tag().into()])
             .increment(1);
         if *cause == Cause::Closed && self.side == Side::Server {
             tracing::debug!(hop, peer, detail = words, "no TLS connection with a client");
@@ -85,7 +89,7 @@ impl HandshakeFailed<'_> {
 impl Reloaded<'_> {
     pub(super) fn emit(&self) {
         let hop = self.hop;
-        metrics::counter!("tls.reloads_total", "hop" => hop).increment(1);
+        TLS_RELOADS.with([hop.into()]).increment(1);
         let certificate = self.certificate.map(ToString::to_string);
         tracing::info!(hop, certificate, "TLS files read again");
     }
@@ -94,7 +98,7 @@ impl Reloaded<'_> {
 impl ReloadFailed<'_> {
     pub(super) fn emit(&self) {
         let (hop, error) = (self.hop, self.error);
-        metrics::counter!("tls.reload_errors_total", "hop" => hop).increment(1);
+        TLS_RELOAD_ERRORS.with([hop.into()]).increment(1);
         tracing::error!(hop, %error, "TLS files have changed and cannot be used, going on with the old ones");
     }
 }
@@ -104,7 +108,8 @@ impl CertificateAge<'_> {
         let Self {
             hop, file, left, ..
         } = *self;
-        metrics::gauge!("tls.certificate_expiry_seconds", "hop" => hop, "file" => file.to_owned())
+        TLS_CERTIFICATE_EXPIRY
+            .with([hop.into(), file.to_owned().into()])
             .set(left as f64);
         if !self.warn {
             return;

@@ -26,6 +26,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tributary_node::telemetry::Presence;
 use tributary_node::tls::{Alpn, ClientTls, Connector, TlsError};
 use tributary_proto::scan;
 
@@ -148,7 +149,15 @@ impl Destination {
             routed: AtomicU64::new(0),
             abort,
         });
-        tasks.spawn(task::run(destination.clone(), orphans));
+        let (presence, run) = (
+            Presence::of(&destination.address),
+            task::run(destination.clone(), orphans),
+        );
+        tasks.spawn(async move {
+            run.await;
+            // Others may hold the destination for longer: it has nothing to tell any more.
+            drop(presence);
+        });
         destination
     }
 

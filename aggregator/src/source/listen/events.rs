@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::metrics;
+
 /// Lines were read, good and bad.
 pub(super) struct LinesReceived {
     /// The `protocol` tag.
@@ -18,7 +20,8 @@ pub(super) struct LinesReceived {
 
 impl LinesReceived {
     pub(super) fn emit(&self) {
-        metrics::counter!("listen.received_per_protocol_total", "protocol" => self.protocol.tag())
+        metrics::RECEIVED
+            .with([self.protocol.tag().into()])
             .increment(self.count);
     }
 }
@@ -32,12 +35,9 @@ pub(super) struct PacketsLost {
 impl PacketsLost {
     /// Counts; the log line is the matter of [`Complaints`], which sees whole batches.
     pub(super) fn emit(&self) {
-        metrics::counter!(
-            "packet.error_total",
-            "packet_type" => self.loss.packet_type,
-            "reason" => self.loss.reason
-        )
-        .increment(self.count);
+        metrics::PACKET_ERRORS
+            .with([self.loss.packet_type.into(), self.loss.reason.into()])
+            .increment(self.count);
     }
 }
 
@@ -55,7 +55,8 @@ impl DatagramsDropped {
             count = self.count,
             "the kernel dropped datagrams: raise read_buffer_size_bytes or num_readers"
         );
-        metrics::counter!("listen.kernel_dropped_total", "protocol" => self.protocol.tag())
+        metrics::KERNEL_DROPPED
+            .with([self.protocol.tag().into()])
             .increment(self.count);
     }
 }
@@ -84,7 +85,7 @@ pub(super) struct ConnectionOpened(pub(super) Protocol);
 
 impl ConnectionOpened {
     pub(super) fn emit(&self) {
-        metrics::counter!("tcp.connects", "protocol" => self.0.tag()).increment(1);
+        metrics::CONNECTED.with([self.0.tag().into()]).increment(1);
     }
 }
 
@@ -102,7 +103,8 @@ impl ConnectionClosed {
             reason = self.reason,
             "connection closed"
         );
-        metrics::counter!("tcp.disconnects", "protocol" => self.protocol.tag(), "reason" => self.reason)
+        metrics::DISCONNECTED
+            .with([self.protocol.tag().into(), self.reason.into()])
             .increment(1);
     }
 }
@@ -117,12 +119,9 @@ pub(super) struct ConnectionNotTaken<'a> {
 
 impl ConnectionNotTaken<'_> {
     pub(super) fn emit(&self, complaints: &Complaints) {
-        metrics::counter!(
-            "listen.connections_refused_total",
-            "protocol" => self.protocol.tag(),
-            "reason" => self.reason
-        )
-        .increment(1);
+        metrics::CONNECTIONS_REFUSED
+            .with([self.protocol.tag().into(), self.reason.into()])
+            .increment(1);
         complaints.complain(1, || format!("{}: {}", self.reason, self.detail));
     }
 }
@@ -135,7 +134,8 @@ pub(super) struct ReceiveFailed {
 
 impl ReceiveFailed {
     pub(super) fn emit(&self, complaints: &Complaints) {
-        metrics::counter!("listen.receive_errors_total", "protocol" => self.protocol.tag())
+        metrics::RECEIVE_ERRORS
+            .with([self.protocol.tag().into()])
             .increment(1);
         complaints.complain(1, || format!("cannot receive: {}", self.error));
     }

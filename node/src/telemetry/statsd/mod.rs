@@ -8,7 +8,6 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use metrics::{Key, Label, Recorder as _};
@@ -17,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::recorder::{METADATA, Recorder, Samples};
+use crate::metrics::STATS_DROPPED;
 use lines::Lines;
 use target::Target;
 
@@ -45,7 +45,7 @@ pub(super) async fn report(
         let packets = reporter.packets();
         let dropped = target.send(&packets).await;
         if dropped > 0 {
-            metrics::counter!("stats.packets_dropped_total").increment(dropped);
+            STATS_DROPPED.increment(dropped);
         }
         if last {
             return;
@@ -58,8 +58,6 @@ struct Reporter {
     recorder: Recorder,
     statsd: Option<StatsdRecorder>,
     lines: Lines,
-    /// Each counter's total when it was reported last.
-    reported: HashMap<Key, u64>,
 }
 
 // === impl Reporter ===
@@ -83,7 +81,6 @@ impl Reporter {
             recorder,
             statsd,
             lines,
-            reported: HashMap::new(),
         }
     }
 
@@ -93,15 +90,10 @@ impl Reporter {
         let Some(statsd) = &self.statsd else {
             return Vec::new();
         };
-        for (key, total) in snapshot.counters {
-            let reported = self.reported.entry(key.clone()).or_insert(0);
-            let increment = total.saturating_sub(*reported);
-            *reported = total;
-            if increment > 0 {
-                statsd
-                    .register_counter(&clean(&key), &METADATA)
-                    .increment(increment);
-            }
+        for (key, increment) in snapshot.counters {
+            statsd
+                .register_counter(&clean(&key), &METADATA)
+                .increment(increment);
         }
         for (key, value) in snapshot
             .gauges

@@ -1,0 +1,153 @@
+//! The self-metrics of an aggregator. Names that Veneur's servers have are kept, with their meaning.
+
+tributary_node::catalogue! {
+    // Sources.
+    Counter RECEIVED = "listen.received_per_protocol_total", tags: [protocol], unit: "lines",
+        meaning: "Lines read by listeners, good and bad.",
+        worry: "It stands still while applications run.";
+    Counter PACKET_ERRORS = "packet.error_total", tags: [packet_type, reason], unit: "lines",
+        meaning: "Lines, datagrams or frames that were not taken, by what is wrong with them.",
+        worry: "It grows: an application sends what cannot be read; the log has an example.";
+    Counter KERNEL_DROPPED = "listen.kernel_dropped_total", tags: [protocol], unit: "datagrams",
+        meaning: "Datagrams for which the kernel had no room.",
+        worry: "Any increase: samples are missing. Raise read_buffer_size_bytes or num_readers.";
+    Counter RECEIVE_ERRORS = "listen.receive_errors_total", tags: [protocol], unit: "calls",
+        meaning: "Calls in which the system could not hand over datagrams.",
+        worry: "It grows.";
+    Counter CONNECTIONS_REFUSED = "listen.connections_refused_total", tags: [protocol, reason], unit: "connections",
+        meaning: "Peers that wanted to connect to a listener and could not.",
+        worry: "It grows: too many connections are open, or the process has too few file descriptors.";
+    Counter CONNECTED = "tcp.connects", tags: [protocol], unit: "connections",
+        meaning: "Connections to stream listeners that were opened.",
+        worry: "";
+    Counter DISCONNECTED = "tcp.disconnects", tags: [protocol, reason], unit: "connections",
+        meaning: "Connections to stream listeners that ended, and why.",
+        worry: "";
+
+    // Table.
+    Counter PROCESSED = "worker.metrics_processed_total", tags: [], unit: "samples",
+        meaning: "Samples that were aggregated, without those imported.",
+        worry: "It stands still while applications run.";
+    Gauge SERIES = "table.series", tags: [], unit: "series",
+        meaning: "Series in the last interval.",
+        worry: "Near max_series: beyond it new series lose their tags.";
+    Counter FOLDED = "table.folded_total", tags: [], unit: "samples",
+        meaning: "Samples and imported metrics that lost their tags because max_series was reached.",
+        worry: "Any increase: a tag explodes. The log names the metrics with the most series.";
+    Counter SERIES_FOLDED = "table.series_folded_total", tags: [], unit: "series",
+        meaning: "Series that lost their tags because max_series was reached.",
+        worry: "Any increase: a tag explodes. The log names the metrics with the most series.";
+    Counter EVENTS_DROPPED = "worker.events_dropped_total", tags: [cause], unit: "events",
+        meaning: "Events that were dropped because an interval holds no more.",
+        worry: "Any increase: an application floods the tier with events.";
+
+    // Import.
+    Counter IMPORTED = "worker.metrics_imported_total", tags: [], unit: "metrics",
+        meaning: "Forwarded metrics that were merged.",
+        worry: "At a global it stands still: it gets nothing from the proxies.";
+    Counter REPEATED = "import.repeated_total", tags: [], unit: "metrics",
+        meaning: "Metrics that were sent again and had been merged before; they were merged once.",
+        worry: "More than a few percent of worker.metrics_imported_total: answers get lost or come too late.";
+    Counter IMPORT_ERRORS = "import.errors_total", tags: [cause], unit: "metrics",
+        meaning: "Metrics that were skipped at import, while the rest of their request went on.",
+        worry: "It grows: somebody forwards what cannot be merged; the log has the causes.";
+    Counter REQUESTS_REFUSED = "import.request_error_total", tags: [protocol, cause], unit: "requests",
+        meaning: "Import requests refused whole, or streams that broke. Causes: deflate, json, unknown_content_encoding, empty, too_large, leaving, broken, or why it is no frame.",
+        worry: "It grows while nothing restarts.";
+    Gauge DEDUP_BYTES = "import.dedup_bytes", tags: [], unit: "bytes",
+        meaning: "Memory that remembers what was merged, roughly.",
+        worry: "It grows for hours: agents restart all the time, or there are more of them than memory was planned for.";
+    Gauge DEDUP_ORIGINS = "import.dedup_origins", tags: [], unit: "senders",
+        meaning: "Senders whose merged metrics are remembered.",
+        worry: "Far above the number of agents: they restart all the time.";
+
+    // Flush.
+    Histogram FLUSH_DURATION = "flush.total_duration_ns", tags: [], unit: "nanoseconds",
+        meaning: "How long a flush took until its points were with the sinks' queues.",
+        worry: "Near the interval.";
+    Gauge FLUSH_TIMESTAMP = "flush.flush_timestamp_ns", tags: [], unit: "nanoseconds",
+        meaning: "When the last flush was, in Unix time.",
+        worry: "Several intervals ago: nothing comes out.";
+    Counter METRICS_FLUSHED = "worker.metrics_flushed_total", tags: [metric_type], unit: "series",
+        meaning: "Series flushed, by type.",
+        worry: "";
+    Counter OTHER_SAMPLES_FLUSHED = "worker.other_samples_flushed_total", tags: [], unit: "events",
+        meaning: "Events flushed.",
+        worry: "";
+    Counter UNIQUE_TIMESERIES = "flush.unique_timeseries_total", tags: [global_veneur], unit: "series",
+        meaning: "Series that end here; only with count_unique_timeseries.",
+        worry: "";
+    Counter POINTS_DROPPED = "flush.points_dropped_total", tags: [cause], unit: "points",
+        meaning: "Points that were made no point of because their value is NaN or infinite.",
+        worry: "It grows: an application sends such values.";
+
+    // Forwarding.
+    Gauge FORWARD_METRICS = "forward.metrics_total", tags: [], unit: "metrics",
+        meaning: "Metrics that the last flush forwards.",
+        worry: "0 at an agent that takes histograms or sets.";
+    Counter FORWARDED = "forward.post_metrics_total", tags: [], unit: "metrics",
+        meaning: "Metrics that were forwarded and are merged, or accepted where nobody says more.",
+        worry: "It stands still while forward.metrics_total is not 0.";
+    Histogram FORWARD_DURATION = "forward.duration_ns", tags: [part], unit: "nanoseconds",
+        meaning: "From sending a batch to its answer.",
+        worry: "Near forward_timeout.";
+    Counter FORWARD_ERRORS = "forward.error_total", tags: [cause], unit: "attempts",
+        meaning: "Attempts to forward a batch that failed; whether its metrics are lost is another counter's.",
+        worry: "It grows for minutes: proxies, or the globals behind them, are away.";
+    Counter RETRIED = "forward.retried_metrics_total", tags: [], unit: "metrics",
+        meaning: "Metrics of failed attempts that are sent again.",
+        worry: "It grows for minutes, together with forward.backlog_bytes.";
+    Counter LOST = "forward.lost_metrics_total", tags: [cause], unit: "metrics",
+        meaning: "Metrics that were not forwarded and never will be. Causes: retention_time, retention_bytes, too_large, busy, shutdown, unknown_outcome, refused.",
+        worry: "Any increase: these are missing from what the fleet reports.";
+    Counter ACKS_UNREADABLE = "forward.unreadable_acknowledgements_total", tags: [], unit: "answers",
+        meaning: "Answers whose word on what was merged cannot be read; all of the batch is sent again.",
+        worry: "Any increase: a proxy or a load balancer changes answers.";
+    Gauge BACKLOG_METRICS = "forward.backlog_metrics", tags: [], unit: "metrics",
+        meaning: "Metrics that wait to be forwarded or are under way.",
+        worry: "It grows from flush to flush.";
+    Gauge BACKLOG_BYTES = "forward.backlog_bytes", tags: [], unit: "bytes",
+        meaning: "What those take.",
+        worry: "Near forward_retention.bytes: then the oldest are lost.";
+    Gauge DESTINATIONS = "forward.destinations", tags: [], unit: "destinations",
+        meaning: "Proxies (or globals) that discovery has named to forward to.",
+        worry: "It is lower than the number of proxies you run.";
+    Gauge DESTINATION_UP = "forward.destination_up", tags: [destination], unit: "0 or 1",
+        meaning: "1 while a forward address answers.",
+        worry: "0 for longer than a restart takes; all of them 0: nothing is forwarded.";
+    Counter HANDED_OFF = "handoff.metrics_total", tags: [outcome], unit: "metrics",
+        meaning: "Metrics of the open interval that a leaving global handed to their new owners: taken, emitted here because nobody took them, or lost.",
+        worry: "lost; emitted means that some series have two points for that interval.";
+
+    // Sinks.
+    Counter FLUSHED_METRICS = "flushed_metrics", tags: [sink_name, sink_kind, status], unit: "points",
+        meaning: "Points of each flush by what was decided for the sink: flushed, skipped by routing, max_name_length, max_tag_length, max_tags, not_finite.",
+        worry: "A status other than flushed and skipped grows: points are held back by the sink's limits.";
+    Counter SINK_METRICS_FLUSHED = "sink.metrics_flushed_total", tags: [sink_name, sink_kind], unit: "points",
+        meaning: "Points that the sink has written.",
+        worry: "It stands still while flushed_metrics grows.";
+    Counter SINK_METRICS_SKIPPED = "sink.metrics_skipped_total", tags: [sink_name, sink_kind], unit: "points",
+        meaning: "Points that the sink has no way to carry.",
+        worry: "";
+    Counter SINK_METRICS_DROPPED = "sink.metrics_dropped_total", tags: [sink_name, sink_kind, reason], unit: "points",
+        meaning: "Points that were meant for the sink and are lost: queue_full, write_error, shutdown.",
+        worry: "Any increase: the sink's service misses points.";
+    Counter SINK_EVENTS_FLUSHED = "sink.events_flushed_total", tags: [sink_name, sink_kind], unit: "events",
+        meaning: "Events that the sink has written.",
+        worry: "";
+    Counter SINK_EVENTS_SKIPPED = "sink.events_skipped_total", tags: [sink_name, sink_kind], unit: "events",
+        meaning: "Events that the sink does not carry.",
+        worry: "";
+    Counter SINK_EVENTS_DROPPED = "sink.events_dropped_total", tags: [sink_name, sink_kind, reason], unit: "events",
+        meaning: "Events that were meant for the sink and are lost: queue_full, write_error, shutdown.",
+        worry: "Any increase.";
+    Histogram SINK_DURATION = "sink.metric_flush_total_duration_ms", tags: [sink_name, sink_kind], unit: "milliseconds",
+        meaning: "How long one write took.",
+        worry: "Near the interval: points gather in the sink's queue.";
+    Counter SINK_ERRORS = "sink.write_errors_total", tags: [sink_name, sink_kind, retriable], unit: "writes",
+        meaning: "Writes that failed, by whether the batch is kept and written again.",
+        worry: "It grows for minutes: the sink's service is away or refuses us; the log has its answer.";
+    Counter FILE_REOPENED = "sink.file_reopened_total", tags: [sink_name, sink_kind], unit: "times",
+        meaning: "Times that a file was found rotated away and opened anew.",
+        worry: "";
+}
