@@ -514,6 +514,42 @@ mod tests {
         assert_eq!(config.ring.algorithm, Algorithm::Veneur);
     }
 
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn the_examples_of_discovery_are_understood() {
+        let page = include_str!("../../docs/discovery.md");
+        let mut kinds = Vec::new();
+        for block in page.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            let indented = block.len() - block.trim_start_matches(' ').len();
+            let lines = block
+                .lines()
+                .map(|line| line.get(indented..).unwrap_or_default());
+            let config = config(&lines.collect::<Vec<_>>().join("\n"));
+            assert!(!config.is_static());
+            kinds.push(config.forward_discovery.kind);
+        }
+        use discovery::Kind::{Dns, File, Kubernetes};
+        assert_eq!(kinds, [Dns, Dns, File, Kubernetes, Kubernetes]);
+    }
+
+    #[test]
+    fn there_is_one_source_of_globals() {
+        let told =
+            problems("consul_forward_service_name: g\nforward_discovery: {kind: file, path: /g}\n");
+        assert!(
+            told.contains("forward_discovery.kind: excludes consul_forward_service_name"),
+            "{told}"
+        );
+        let told = problems("forward_discovery: {kind: dns, nam: g}\n");
+        assert!(
+            told.contains("forward_discovery.nam: unknown key"),
+            "{told}"
+        );
+        let told = problems("forward_discovery: {kind: udp}\n");
+        assert!(told.contains("forward_discovery.kind: "), "{told}");
+    }
+
     #[test]
     fn without_a_listener_it_listens_on_the_usual_ports_and_with_one_on_that_alone() {
         let usual = Config::default();

@@ -93,10 +93,10 @@ async fn read(path: &Path) -> Result<String, Wrong> {
 struct Written {
     address: String,
     #[serde(default = "one")]
-    weight: u16,
+    weight: i64,
 }
 
-fn one() -> u16 {
+fn one() -> i64 {
     1
 }
 
@@ -145,6 +145,9 @@ fn parse(text: &str) -> Result<Vec<Endpoint>, Wrong> {
                 "{address:?} is no address, write it like 10.0.0.1:8128"
             ));
         }
+        let Ok(weight) = u16::try_from(weight) else {
+            return wrong(format!("weight {weight} is not within 0 and {}", u16::MAX));
+        };
         if endpoints.iter().any(|known| known.address == address) {
             return wrong(format!("{address} stands here for the second time"));
         }
@@ -211,7 +214,12 @@ mod tests {
             ),
             ("- {weight: 2}\n", Some(1), "missing field `address`"),
             ("- g1:1\n- 17\n", Some(2), "host:port"),
-            ("- {address: 'g:1', weight: 70000}\n", Some(1), "70000"),
+            (
+                "- {address: 'g:1', weight: 70000}\n",
+                Some(1),
+                "weight 70000",
+            ),
+            ("- {address: 'g:1', weight: -1}\n", Some(1), "weight -1"),
             ("globals: [g1:1]\n", Some(1), "expected"),
             ("- g1:1\n- 'g2\n", None, ""),
             ("", None, "names nobody"),

@@ -1,0 +1,186 @@
+//! Globals that are found by a file, by DNS and by Kubernetes, and stay while the source fails.
+
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the discovery's own tests use all of it"
+)]
+#[path = "../../node/src/discovery/dns/server.rs"]
+mod dns_server;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dns_server::Server;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tributary_integration::tier::{Binaries, Proxy, Tier, get, wait_for};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn tier() -> io::Result<Tier> {
+    Tier::new(Binaries::of(env!("CARGO_BIN_EXE_tributary")))
+}
+
+/// Waits until exactly these are on the proxy's ring.
+async fn until_on_ring(proxy: &Proxy, addresses: &[&str]) -> io::Result<()> {
+    let expected: BTreeSet<&str> = addresses.iter().copied().collect();
+    let what = format!("a ring of {expected:?}; log:\n{}", proxy.program.log());
+    wait_for(&what, async || {
+        let ring = get(&proxy.http, "/api/ring").await.ok()?;
+        let ring: Value = serde_json::from_slice(&ring.body).ok()?;
+        let members = ring["members"].as_array()?.iter();
+        let members: BTreeSet<&str> = members.filter_map(Value::as_str).collect();
+        (members == expected).then_some(())
+    })
+    .await
+}
+
+/// Waits until the proxy has counted an error of discovery more than `before`, and gives how many there are.
+async fn until_failed(proxy: &Proxy, before: f64) -> io::Result<f64> {
+    wait_for("an error of discovery", async || {
+        let metrics = get(&proxy.http, "/metrics").await.ok()?.text();
+        let lines = metrics
+            .lines()
+            .filter(|line| line.contains("discoverer_errors{"));
+        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        let sum = counts.sum();
+        (sum > before).then_some(sum)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_metric_reaches_the_global_that_a_file_names_and_a_broken_file_removes_nobody() -> Outcome
+{
+    let tier = tier()?;
+    let file = tier.directory().join("globals.yaml");
+    let global = tier.global("g1").start().await?;
+    std::fs::write(&file, format!("- {}\n", global.grpc))?;
+    let discovery = json!({"kind": "file", "path": file});
+    let proxy = tier.proxy("p1").with("forward_discovery", discovery);
+    let proxy = proxy.with("interval", json!("1s")).start().await?;
+    let agent = tier.agent("a1").forward_to(&proxy.grpc).start().await?;
+    agent.send("found.by_file:1|c|#veneurglobalonly")?;
+    global
+        .wait_for_point("the counter", |point| point.name == "found.by_file")
+        .await?;
+
+    std::fs::write(&file, "- nonsense\n")?;
+    wait_for("the log to name the line", async || {
+        let told = proxy.program.log().contains("globals.yaml:1: ");
+        told.then_some(())
+    })
+    .await?;
+    until_failed(&proxy, 0.0).await?;
+    until_on_ring(&proxy, &[&global.grpc]).await?;
+
+    std::fs::write(
+        &file,
+        format!("- {}\n- address: 127.0.0.1:1\n", global.grpc),
+    )?;
+    until_on_ring(&proxy, &[&global.grpc, "127.0.0.1:1"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn globals_are_found_by_their_srv_records_and_stay_while_dns_fails() -> Outcome {
+    let name = "_grpc._tcp.globals.test";
+    let dns = Server::start().await;
+    dns.set_addresses("g.test", &["127.0.0.1"]);
+    dns.set_services(name, &[(0, 1, 1001, "g.test"), (0, 1, 1002, "g.test")]);
+    let tier = tier()?;
+    let discovery = json!({"kind": "dns", "name": name, "srv": true,
+        "resolver": dns.address.to_string(), "refresh_interval": "1s"});
+    let proxy = tier.proxy("p1").with("forward_discovery", discovery);
+    let proxy = proxy.with("interval", json!("1s")).start().await?;
+    until_on_ring(&proxy, &["127.0.0.1:1001", "127.0.0.1:1002"]).await?;
+
+    dns.remove(name);
+    until_failed(&proxy, 0.0).await?;
+    until_on_ring(&proxy, &["127.0.0.1:1001", "127.0.0.1:1002"]).await?;
+
+    dns.set_services(name, &[(0, 1, 1002, "g.test"), (0, 1, 1003, "g.test")]);
+    until_on_ring(&proxy, &["127.0.0.1:1002", "127.0.0.1:1003"]).await?;
+    Ok(())
+}
+
+/// What the API server says: a version and the only slice; nothing: it refuses everything.
+type Said = Arc<Mutex<Option<(u64, Value)>>>;
+
+/// An API server. Each change ends the watches that wait for it.
+async fn kubernetes(said: Said) -> io::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, said.clone()));
+        }
+    });
+    Ok(format!("http://{address}"))
+}
+
+async fn serve(mut stream: TcpStream, said: Said) -> io::Result<()> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await?);
+    }
+    let request = String::from_utf8_lossy(&request).into_owned();
+    let watched = request.contains("watch=true");
+    let now = || said.lock().map(|said| said.clone()).unwrap_or_default();
+    let known = |version: u64| request.contains(&format!("resourceVersion={version} "));
+    while watched && now().is_some_and(|(version, _)| known(version)) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (status, body) = match now() {
+        None => (
+            "503 Service Unavailable",
+            json!({"kind": "Status", "code": 503, "message": "down"}),
+        ),
+        Some((_, slice)) if watched => ("200 OK", json!({"type": "MODIFIED", "object": slice})),
+        Some((version, slice)) => (
+            "200 OK",
+            json!({"metadata": {"resourceVersion": version.to_string()}, "items": [slice]}),
+        ),
+    };
+    let length = body.to_string().len() + 1;
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n");
+    stream
+        .write_all(format!("{head}\r\n{body}\n").as_bytes())
+        .await
+}
+
+fn slice(version: u64, addresses: &[&str]) -> Option<(u64, Value)> {
+    let endpoints: Vec<Value> = addresses
+        .iter()
+        .map(|address| json!({"addresses": [address]}))
+        .collect();
+    let slice = json!({"metadata": {"name": "a", "resourceVersion": version.to_string()}, "addressType": "IPv4",
+        "ports": [{"name": "grpc", "port": 1}], "endpoints": endpoints});
+    Some((version, slice))
+}
+
+#[tokio::test]
+async fn globals_are_found_by_endpoint_slices_and_stay_while_the_api_is_down() -> Outcome {
+    let said: Said = Arc::new(Mutex::new(slice(1, &["127.0.0.1", "127.0.0.2"])));
+    let set = |new| said.lock().map(|mut said| *said = new).unwrap_or_default();
+    let discovery = json!({"kind": "kubernetes", "service": "veneur-global", "port": "grpc",
+        "api": kubernetes(said.clone()).await?});
+    let tier = tier()?;
+    let proxy = tier.proxy("p1").with("forward_discovery", discovery);
+    let proxy = proxy.with("interval", json!("1s")).start().await?;
+    until_on_ring(&proxy, &["127.0.0.1:1", "127.0.0.2:1"]).await?;
+
+    set(slice(2, &[]));
+    let failures = until_failed(&proxy, 0.0).await?;
+    set(None);
+    until_failed(&proxy, failures).await?;
+    until_on_ring(&proxy, &["127.0.0.1:1", "127.0.0.2:1"]).await?;
+
+    set(slice(3, &["127.0.0.2", "127.0.0.3"]));
+    until_on_ring(&proxy, &["127.0.0.2:1", "127.0.0.3:1"]).await?;
+    Ok(())
+}
