@@ -3,8 +3,10 @@
 //! [`tier`] starts agents, proxies and globals as processes on free loopback ports; the demo and every end-to-end test stand on it.
 
 pub mod audit;
+pub mod bench;
 pub mod consul;
 pub mod demo;
 pub mod faults;
+pub mod load;
 pub mod manual;
 pub mod tier;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tributary_integration::manual::manual;
-use tributary_integration::{audit, demo};
+use tributary_integration::{audit, bench, demo, load};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -24,6 +24,10 @@ enum Command {
     Demo(demo::Options),
     /// Read the ledgers of a running fleet, add them up, and say what is unaccounted for: 0 when all is well.
     Audit(audit::Options),
+    /// Measure what each program costs a metric in CPU time, and a live series in memory.
+    Bench(bench::Options),
+    /// Send a load of any size to a running program.
+    Load(load::command::Options),
     /// Print the manual of all settings as Markdown.
     Manual,
     /// Run the proxy: the same program as `tributary-proxy`.
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
             tributary_aggregator::main(rest.of("tributary aggregator"))
         }
         Some(Command::Audit(options)) => run_audit(options),
+        Some(Command::Bench(options)) => run_bench(options),
+        Some(Command::Load(options)) => run_load(options),
         Some(Command::Manual) => print_manual(),
         Some(Command::Demo(options)) => run_demo(options),
         None => run_demo(call.demo),
@@ -71,6 +77,16 @@ fn print_manual() -> ExitCode {
 #[tokio::main]
 async fn run_audit(options: audit::Options) -> ExitCode {
     audit::run(options).await
+}
+
+#[tokio::main]
+async fn run_bench(options: bench::Options) -> ExitCode {
+    bench::run(options).await
+}
+
+#[tokio::main]
+async fn run_load(options: load::command::Options) -> ExitCode {
+    load::command::run(options).await
 }
 
 #[tokio::main]
