@@ -4,10 +4,12 @@
 
 pub mod ask;
 pub mod audit;
+pub mod bench;
 pub mod consul;
 pub mod demo;
 pub mod emit;
 pub mod faults;
+pub mod load;
 pub mod manual;
 pub mod metrics;
 pub mod ring;

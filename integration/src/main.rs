@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tributary_integration::ask::{top, whereabouts};
-use tributary_integration::{audit, demo, emit, manual, metrics, ring, tap};
+use tributary_integration::{audit, bench, demo, emit, load, manual, metrics, ring, tap};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -41,6 +41,10 @@ enum Command {
         #[arg(value_enum, default_value_t = Page::Settings)]
         page: Page,
     },
+    /// Measure what each program costs a metric in CPU time, and a live series in memory.
+    Bench(bench::Options),
+    /// Send a load of any size to a running program.
+    Load(load::command::Options),
     /// Run the proxy: the same program as `tributary-proxy`.
     #[command(disable_help_flag = true)]
     Proxy(Rest),
@@ -85,6 +89,8 @@ fn main() -> ExitCode {
         Some(Command::Where(options)) => run_where(options),
         Some(Command::Top(options)) => run_top(options),
         Some(Command::Manual { page }) => print_manual(page),
+        Some(Command::Bench(options)) => run_bench(options),
+        Some(Command::Load(options)) => run_load(options),
         Some(Command::Demo(options)) => run_demo(options),
         None => run_demo(call.demo),
     }
@@ -124,6 +130,16 @@ async fn run_where(options: whereabouts::Options) -> ExitCode {
 #[tokio::main]
 async fn run_top(options: top::Options) -> ExitCode {
     top::run(options).await
+}
+
+#[tokio::main]
+async fn run_bench(options: bench::Options) -> ExitCode {
+    bench::run(options).await
+}
+
+#[tokio::main]
+async fn run_load(options: load::command::Options) -> ExitCode {
+    load::command::run(options).await
 }
 
 #[tokio::main]

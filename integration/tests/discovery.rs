@@ -3,7 +3,10 @@
 #[allow(
     dead_code,
     unreachable_pub,
-    reason = "the discovery's own tests use all of it"
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the discovery's own tests use all of it; a test ends at the first surprise"
 )]
 #[path = "../../node/src/discovery/dns/server.rs"]
 mod dns_server;

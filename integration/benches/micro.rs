@@ -1,0 +1,194 @@
+//! The steps of which the hot paths are made, each for itself: `cargo bench -p tributary-integration`.
+//!
+//! What they add up to in a whole process is what `tributary bench` measures.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macro writes undocumented functions; a bench ends at the first surprise"
+)]
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use prost::Message;
+use tributary_aggregator::sketch::{HyperLogLog, TDigest};
+use tributary_aggregator::source::dogstatsd;
+use tributary_aggregator::table::{Table, TableConfig};
+use tributary_integration::load::{Mix, Workload};
+use tributary_proto::metricpb::{Metric, metric::Value};
+use tributary_proto::scan::Scanned;
+use tributary_proxy::ring::{Algorithm, Member, Ring};
+
+const SERIES: usize = 10_000;
+
+fn of(mix: Mix) -> Workload {
+    Workload {
+        mix,
+        series: SERIES,
+        ..Workload::default()
+    }
+}
+
+fn key(metric: &[u8], key: &mut Vec<u8>) {
+    key.clear();
+    let scanned = Scanned::scan(metric).unwrap();
+    scanned.routing_key(|_| false, |piece| key.extend_from_slice(piece));
+}
+
+fn dogstatsd_lines(c: &mut Criterion) {
+    let lines: Vec<String> = (0..SERIES)
+        .map(|series| of(Mix::Mixed).line(series))
+        .collect();
+    let mut group = c.benchmark_group("dogstatsd");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    group.bench_function("parse", |b| {
+        b.iter(|| {
+            for line in &lines {
+                dogstatsd::parse(line.as_bytes(), |item| {
+                    black_box(&item);
+                })
+                .unwrap();
+            }
+        });
+    });
+    let table = Table::new(TableConfig::default());
+    let mut writer = table.writer();
+    group.bench_function("parse and merge", |b| {
+        b.iter(|| {
+            for line in &lines {
+                dogstatsd::parse(line.as_bytes(), |item| {
+                    if let dogstatsd::Item::Sample(sample) = item {
+                        writer.sample(&sample).unwrap();
+                    }
+                })
+                .unwrap();
+            }
+        });
+    });
+    group.finish();
+}
+
+fn routing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("route");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    for mix in [Mix::Counters, Mix::Digests] {
+        let metrics: Vec<_> = (0..SERIES).map(|series| of(mix).encoded(series)).collect();
+        let mut buffer = Vec::new();
+        group.bench_function(format!("scan and key, {mix:?}"), |b| {
+            b.iter(|| {
+                for metric in &metrics {
+                    key(metric, &mut buffer);
+                    black_box(&buffer);
+                }
+            });
+        });
+    }
+    let keys: Vec<Vec<u8>> = (0..SERIES)
+        .map(|series| {
+            let mut bytes = Vec::new();
+            key(&of(Mix::Counters).encoded(series), &mut bytes);
+            bytes
+        })
+        .collect();
+    for members in [3, 30, 300] {
+        let members: Vec<_> = (0..members)
+            .map(|member| Member::new(format!("10.0.{}.{}:8128", member / 250, member % 250)))
+            .collect();
+        let count = members.len();
+        let ring = Ring::build(Algorithm::Hashring, members).unwrap();
+        group.bench_function(format!("hash and owner among {count}"), |b| {
+            b.iter(|| {
+                for key in &keys {
+                    black_box(ring.owner(key));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn digests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("digest");
+    group.throughput(Throughput::Elements(1_000));
+    group.bench_function("add", |b| {
+        let mut digest = TDigest::new(100.0);
+        b.iter(|| {
+            for value in 0..1_000 {
+                digest.add(f64::from(value * 7 % 1_000), 1.0).unwrap();
+            }
+        });
+    });
+    let metric: Metric = of(Mix::Digests).metric(1);
+    let Some(Value::Histogram(histogram)) = metric.value else {
+        return;
+    };
+    let proto = histogram.t_digest.unwrap();
+    let encoded = proto.encode_to_vec();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("merge 20 centroids", |b| {
+        let mut digest = TDigest::new(100.0);
+        b.iter(|| digest.merge_proto(black_box(&proto)).unwrap());
+    });
+    group.bench_function("decode 20 centroids", |b| {
+        type Digest = tributary_proto::tdigest::MergingDigestData;
+        b.iter(|| Digest::decode(black_box(&encoded[..])).unwrap());
+    });
+    group.finish();
+}
+
+fn sets(c: &mut Criterion) {
+    let mut group = c.benchmark_group("set");
+    let members: Vec<_> = (0..10_000)
+        .map(|member| format!("member-{member}"))
+        .collect();
+    group.throughput(Throughput::Elements(10_000));
+    for (name, count) in [("small", 100), ("large", 10_000)] {
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(format!("insert, {name}"), |b| {
+            b.iter_batched(
+                HyperLogLog::new,
+                |mut set| {
+                    for member in &members[..count] {
+                        set.insert(member.as_bytes());
+                    }
+                    set
+                },
+                BatchSize::SmallInput,
+            );
+        });
+        let mut other = HyperLogLog::new();
+        for member in &members[..count] {
+            other.insert(member.as_bytes());
+        }
+        let bytes = other.to_bytes();
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(format!("decode and merge, {name}"), |b| {
+            let mut set = HyperLogLog::new();
+            b.iter(|| set.merge(&HyperLogLog::from_bytes(black_box(&bytes)).unwrap()));
+        });
+    }
+    group.finish();
+}
+
+fn imports(c: &mut Criterion) {
+    let mut group = c.benchmark_group("import");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    for mix in [Mix::Counters, Mix::Mixed, Mix::Digests] {
+        let metrics: Vec<bytes::Bytes> = (0..SERIES)
+            .map(|series| of(mix).encoded(series).into())
+            .collect();
+        let table = Table::new(TableConfig::default());
+        let mut writer = table.writer();
+        group.bench_function(format!("{mix:?}"), |b| {
+            b.iter(|| {
+                for metric in &metrics {
+                    writer.import_bytes(metric).unwrap();
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, dogstatsd_lines, routing, digests, sets, imports);
+criterion_main!(benches);
