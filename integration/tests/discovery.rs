@@ -90,6 +90,31 @@ async fn a_metric_reaches_the_global_that_a_file_names_and_a_broken_file_removes
 }
 
 #[tokio::test]
+async fn an_agent_forwards_to_the_proxies_that_a_file_names_and_goes_with_it() -> Outcome {
+    let tier = tier()?;
+    let file = tier.directory().join("proxies.yaml");
+    let global = tier.global("g1").start().await?;
+    let first = tier.proxy("p1").destination(&global.grpc).start().await?;
+    let mut second = tier.proxy("p2").destination(&global.grpc).start().await?;
+    std::fs::write(&file, format!("- {}\n", second.grpc))?;
+    let discovery = json!({"kind": "file", "path": file});
+    let agent = tier.agent("a1").with("forward_discovery", discovery);
+    let agent = agent.start().await?;
+    agent.send("found.first:1|c|#veneurglobalonly")?;
+    global
+        .wait_for_point("the counter", |point| point.name == "found.first")
+        .await?;
+
+    std::fs::write(&file, format!("- {}\n", first.grpc))?;
+    second.stop().await?;
+    agent.send("found.second:1|c|#veneurglobalonly")?;
+    global
+        .wait_for_point("the counter", |point| point.name == "found.second")
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn globals_are_found_by_their_srv_records_and_stay_while_dns_fails() -> Outcome {
     let name = "_grpc._tcp.globals.test";
     let dns = Server::start().await;
