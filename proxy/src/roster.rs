@@ -278,11 +278,11 @@ mod tests {
         roster.discover(names("a*3 b"), 101_000);
         roster.discover(names("a*2 b"), 102_000);
         assert_eq!(roster.next(), Some((110_000, names("a*2 b"))));
-        roster.discover(names("a b"), 108_000);
+        roster.discover(names("a b"), 104_000);
         assert_eq!((roster.active(), roster.next()), (names("a b"), None));
         // Too late: other proxies may hear of it after the boundary.
-        roster.discover(names("a*3 b"), 108_500);
-        roster.discover(names("a b"), 109_500);
+        roster.discover(names("a*3 b"), 104_500);
+        roster.discover(names("a b"), 106_000);
         assert_eq!(roster.advance(110_000), Some(110_000));
         assert_eq!(roster.active(), names("a*3 b"));
         assert_eq!(roster.next(), Some((120_000, names("a b"))));

@@ -135,6 +135,7 @@ impl Global {
         stamps
     }
 
+    /// Calls that had metrics. One without only asks whether it answers.
     pub fn calls(&self) -> usize {
         self.state.calls.load(Ordering::SeqCst)
     }
@@ -142,7 +143,6 @@ impl Global {
 
 impl State {
     async fn behave(&self, unary: bool) -> Result<(), Status> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
         match &self.manner {
             Manner::Takes | Manner::TakesBriefly | Manner::Leaves(_) => Ok(()),
             Manner::Hangs => std::future::pending().await,
@@ -171,8 +171,11 @@ impl State {
 #[tonic::async_trait]
 impl Forward for State {
     async fn send_metrics(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
-        self.behave(true).await?;
         let body = request.into_inner();
+        if !body.is_empty() {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+        }
+        self.behave(true).await?;
         if let Manner::Leaves(leaving) = &self.manner
             && leaving.load(Ordering::SeqCst)
         {
@@ -208,6 +211,7 @@ impl Forward for State {
         &self,
         request: Request<Streaming<Bytes>>,
     ) -> Result<Response<Bytes>, Status> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         self.behave(false).await?;
         let mut stream = request.into_inner();
         while let Some(metric) = stream.message().await? {
