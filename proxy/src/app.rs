@@ -115,6 +115,10 @@ impl Proxy {
         let routes = ingest::import::routes(router.clone(), max_message, closing.clone())
             .merge(status::routes(router.clone()))
             .merge(overview::routes(router.clone(), config.interval.get()));
+        // Before anybody can ask: what is not known yet must not count as ready.
+        let known = node
+            .readiness
+            .condition("destinations", "no destination is known");
         let http_address = node.serve_admin(routes).await?;
         inherited::warn_of_unused();
 
@@ -129,9 +133,6 @@ impl Proxy {
             settings(config, &tls),
             budget.clone(),
         );
-        let known = node
-            .readiness
-            .condition("destinations", "no destination is known");
         let (orders, ordered) = mpsc::channel(1);
         let (ack_timeout, ack_timeouts) = watch::channel(config.ack_timeout.get());
         let controls = Controls {
