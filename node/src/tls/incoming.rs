@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
 use super::{Acceptor, Stream};
+use crate::metrics::GRPC_ACCEPT_ERRORS;
 
 /// As many handshakes as may be under way at once. More connections wait to be accepted; a handshake's time is bounded.
 const HANDSHAKES: usize = 512;
@@ -55,6 +56,7 @@ impl Incoming {
                     .spawn(async move { tls.accept(stream).await });
             }
             Err(error) => {
+                GRPC_ACCEPT_ERRORS.increment(1);
                 tracing::warn!(%error, "cannot accept connections");
                 self.pause = Some(Box::pin(sleep(BREATH)));
             }

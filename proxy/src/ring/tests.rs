@@ -161,7 +161,10 @@ fn every_ring_from_3_to_100_is_even_and_grows_by_moving_a_fair_share() {
         }
         before = Some(ring);
     }
-    #[allow(clippy::print_stdout, reason = "docs/load-balancers.md quotes it")]
+    #[allow(
+        clippy::print_stdout,
+        reason = "whoever runs it by hand wants the figures"
+    )]
     {
         println!("peak/mean at most {fullest:.3}, moved at most {farthest:.3}/N");
     }
