@@ -17,6 +17,7 @@ use tributary_node::{Chassis, Program, Reload, consul, discovery};
 use crate::flush::{Aggregate, Role};
 use crate::forward::Protocol;
 use crate::sink::{RoutingRule, SinkConfig};
+use crate::source::SourceConfig;
 
 /// Everything that can be set. An aggregator with a `forward_address`, or a service in Consul to forward to, is an agent, one without is a global.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -167,6 +168,9 @@ pub struct Config {
     /// Counts how many different series ended here in each interval (`flush.unique_timeseries_total`).
     pub count_unique_timeseries: bool,
 
+    /// Where more comes in than DogStatsD and imports: each has a `kind`, a `name` and the kind's own settings in `config`.
+    pub sources: Vec<SourceConfig>,
+
     /// Where points go. `debug` prints them.
     pub metric_sinks: Vec<SinkConfig>,
 
@@ -292,6 +296,7 @@ impl Default for Config {
             extend_tags: Vec::new(),
             max_series: 1_000_000,
             count_unique_timeseries: false,
+            sources: Vec::new(),
             metric_sinks: vec![SinkConfig::new("debug")],
             metric_sink_routing: Vec::new(),
             handoff_address: OneOrMany::default(),
@@ -351,7 +356,9 @@ impl Config {
 
     /// Where DogStatsD is taken, with the default filled in.
     pub fn statsd_addresses(&self) -> Vec<String> {
-        let listens_elsewhere = !self.grpc_address.is_empty() || !self.http_address.is_empty();
+        let listens_elsewhere = !self.grpc_address.is_empty()
+            || !self.http_address.is_empty()
+            || !self.sources.is_empty();
         match &self.statsd_listen_addresses {
             Some(addresses) => addresses.clone(),
             None if self.role() == Role::Global && listens_elsewhere => Vec::new(),

@@ -24,6 +24,10 @@ tributary_node::catalogue! {
         meaning: "Connections to stream listeners that ended, and why.",
         worry: "";
 
+    Counter POINTS_PASSED = "source.points_passed_total", tags: [], unit: "points",
+        meaning: "Finished points that sources took and handed to the sinks as they are.",
+        worry: "It stands still while a source that passes points through is in use.";
+
     // Table.
     Counter PROCESSED = "worker.metrics_processed_total", tags: [], unit: "samples",
         meaning: "Samples that were aggregated, without those imported.",

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use tributary_aggregator::sink::registry::KINDS;
+use schemars::Schema;
+use tributary_aggregator::{sink, source};
 use tributary_node::config::{document, document_schema};
 
 const INTRODUCTION: &str = "\
@@ -44,19 +45,28 @@ pub fn manual() -> String {
         // Writing into a string cannot fail.
         let _ = write!(text, "## {title}\n\n{keys}");
     }
+    text.push_str("## Kinds of sources\n\nWhat `sources[].config` takes for each `kind`.\n\n");
+    let sources = source::registry::KINDS.iter();
+    kinds(&mut text, sources.map(|kind| (kind.name, kind.schema())));
     text.push_str("## Kinds of sinks\n\nWhat `metric_sinks[].config` takes for each `kind`.\n\n");
-    for kind in KINDS {
-        let keys = document_schema(kind.schema(), "config.");
+    let sinks = sink::registry::KINDS.iter();
+    kinds(&mut text, sinks.map(|kind| (kind.name, kind.schema())));
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn kinds(text: &mut String, kinds: impl Iterator<Item = (&'static str, Schema)>) {
+    for (name, schema) in kinds {
+        let keys = document_schema(schema, "config.");
         let keys = if keys.is_empty() {
             "No keys.\n\n".to_owned()
         } else {
             keys.replace("### ", "#### ")
         };
-        let _ = write!(text, "### kind: {}\n\n{keys}", kind.name);
+        // Writing into a string cannot fail.
+        let _ = write!(text, "### kind: {name}\n\n{keys}");
     }
-    text.truncate(text.trim_end().len());
-    text.push('\n');
-    text
 }
 
 #[cfg(test)]

@@ -15,29 +15,32 @@ use tributary_node::tls::{Acceptor, Alpn, Incoming};
 use crate::config::Config;
 use crate::import::{self, Intake};
 use crate::source::listen::{self, KernelDrops, ListenAddress, Listeners, StatsdConfig};
+use crate::source::{self, Outlets, PointIntake};
 use crate::table::Table;
 
 /// How long requests under way may take once the import server stops. A proxy's stream has no end of its own.
 const IMPORT_GRACE: Duration = Duration::from_secs(2);
 
-/// The import server's address is ours; nothing is taken yet.
+/// The addresses of the import server and of the sources are ours; nothing is taken yet.
 pub(super) struct Bound {
     grpc: Option<Incoming>,
     grpc_address: Option<SocketAddr>,
     statsd_tls: Option<Acceptor>,
+    sources: source::Opened,
 }
 
 /// The open doors. `POST /import` is the admin server's, and closes with the intake.
 pub(super) struct Doors {
     stop_statsd: CancellationToken,
     statsd: Option<Listeners>,
+    sources: source::Running,
     stop_grpc: CancellationToken,
     grpc: Option<JoinHandle<()>>,
     intake: Arc<Intake>,
 }
 
 impl Doors {
-    /// Takes the import server's address.
+    /// Takes the addresses of the import server and of the sources.
     pub(super) async fn bind(config: &Config) -> Result<Bound, BoxError> {
         let tls = Acceptor::new(&config.grpc_tls, "grpc_tls", Alpn::Http2)
             .map_err(|error| format!("grpc_tls.{error}"))?;
@@ -58,6 +61,7 @@ impl Doors {
             grpc,
             grpc_address,
             statsd_tls,
+            sources: source::Opened::open(&config.sources).await?,
         })
     }
 
@@ -72,11 +76,15 @@ impl Doors {
     /// Takes nothing more; when it returns, all that was taken is in the table. The import server goes on, and turns away what comes.
     pub(super) async fn stop_taking(&mut self, deadline: Instant) {
         self.stop_statsd.cancel();
+        self.sources.stop();
         let statsd = self.statsd.take();
         let all = async {
-            if let Some(statsd) = statsd {
-                statsd.join().await;
-            }
+            let statsd = async {
+                if let Some(statsd) = statsd {
+                    statsd.join().await;
+                }
+            };
+            tokio::join!(statsd, self.sources.join());
             self.intake.close().await;
         };
         if timeout_at(part_of(deadline, 2), all).await.is_err() {
@@ -88,6 +96,7 @@ impl Doors {
     pub(super) async fn close(mut self, deadline: Instant) {
         self.stop_grpc.cancel();
         self.stop_statsd.cancel();
+        self.sources.stop();
         // Requests under way are merged while the server ends; whatever still merges after that is waited for.
         if let Some(grpc) = self.grpc.take() {
             let grace = part_of(deadline, 4).min(Instant::now() + IMPORT_GRACE);
@@ -111,6 +120,7 @@ impl Bound {
         self,
         config: &Config,
         table: Arc<Table>,
+        points: impl PointIntake + 'static,
         intake: Arc<Intake>,
         readiness: &Readiness,
     ) -> Result<Doors, BoxError> {
@@ -126,6 +136,11 @@ impl Bound {
             metric_max_length: config.metric_max_length.as_usize(),
             tls: self.statsd_tls,
         };
+        let samples = Arc::clone(&table);
+        let outlets = Outlets {
+            points: Arc::new(points),
+            samples: Arc::new(move || Box::new(samples.writer())),
+        };
         let stop_statsd = CancellationToken::new();
         let statsd = listen::start(&statsd, move || table.writer(), stop_statsd.clone())?;
         let stop_grpc = CancellationToken::new();
@@ -135,6 +150,7 @@ impl Bound {
         Ok(Doors {
             stop_statsd,
             statsd: Some(statsd),
+            sources: self.sources.run(&outlets),
             stop_grpc,
             grpc,
             intake,

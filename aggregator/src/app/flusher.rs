@@ -11,6 +11,7 @@ use tributary_node::tls::{Alpn, Connector};
 use tributary_proto::metricpb::Metric;
 
 use super::discovery;
+use super::outlet::Outlet;
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{self, ForwardConfig, Forwarder, Retention};
@@ -25,7 +26,7 @@ use crate::table::{Interval, Table};
 /// Turns what the table holds into points and forwarded metrics, and hands them on.
 pub(super) struct Flusher {
     table: Arc<Table>,
-    sinks: Arc<Sinks>,
+    outlet: Outlet,
     /// Sinks that the settings no longer have: they write what waits, each until its time is over.
     retired: Vec<(Sinks, Instant)>,
     forwarder: Option<Arc<Forwarder>>,
@@ -72,7 +73,7 @@ impl Flusher {
         overview.show_sinks(&sinks);
         Ok(Self {
             table,
-            sinks: Arc::new(sinks),
+            outlet: Outlet::new(sinks, Arc::clone(&hostname)),
             retired: Vec::new(),
             forwarder,
             intake: None,
@@ -93,6 +94,11 @@ impl Flusher {
         self.intake = Some((Arc::clone(intake), length));
     }
 
+    /// Where sources put points that only pass through.
+    pub(super) fn outlet(&self) -> Outlet {
+        self.outlet.clone()
+    }
+
     /// The page, and `/api/…`, for the admin server.
     pub(super) fn pages(&self) -> Router {
         let ledger = self.ledger.router(forwarding(&self.forwarder));
@@ -107,7 +113,6 @@ impl Flusher {
             );
         }
         let settings = flush_settings(config)?;
-        let sinks = Arc::get_mut(&mut self.sinks).ok_or("a flush is still under way")?;
         let changes = |config: &Config| {
             (
                 config.metric_sinks.clone(),
@@ -115,8 +120,9 @@ impl Flusher {
             )
         };
         if changes(config) != changes(&self.config) {
-            let removed = sinks.replace(&config.metric_sinks, &config.metric_sink_routing)?;
-            self.overview.show_sinks(sinks);
+            let (sinks, rules) = (&config.metric_sinks, &config.metric_sink_routing);
+            let removed = self.outlet.replace(sinks, rules)?;
+            self.outlet.look(|sinks| self.overview.show_sinks(sinks));
             let until = Instant::now() + config.shutdown_timeout.get();
             self.retired.push((removed, until));
         }
@@ -165,7 +171,7 @@ impl Flusher {
             timestamp: unix_seconds(at),
             ..self.settings.clone()
         };
-        let sinks = Arc::clone(&self.sinks);
+        let outlet = self.outlet.clone();
         let mut batch = Batch {
             hostname: Arc::clone(&self.hostname),
             interval: self.config.interval.get(),
@@ -190,12 +196,14 @@ impl Flusher {
             batch.points = emission.points;
             batch.events = emission.events;
             let batch = Arc::new(batch);
-            overview.keep(&batch, &emission.busiest, &sinks, settings.timestamp);
+            outlet.look(|sinks| {
+                overview.keep(&batch, &emission.busiest, sinks, settings.timestamp);
+            });
             ledger.enter(Entry {
                 took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
                 ..entry
             });
-            sinks.send(batch);
+            outlet.send(batch);
             emission.forward
         });
         emitted.await.unwrap_or_else(|error| {
@@ -207,7 +215,7 @@ impl Flusher {
     /// Waits until everything is forwarded and written, or the deadline has come; tells what is lost.
     pub(super) async fn finish(self, deadline: Instant) {
         let Self {
-            sinks,
+            outlet,
             retired,
             forwarder,
             ..
@@ -219,12 +227,7 @@ impl Flusher {
                 tracing::error!(metrics = left.metrics, "not forwarded before the end: lost");
             }
         };
-        let written = async {
-            match Arc::into_inner(sinks) {
-                Some(sinks) => close(sinks, deadline).await,
-                None => tracing::error!("a flush was still under way at the end"),
-            }
-        };
+        let written = close(outlet.take(), deadline);
         let retired = async {
             for (sinks, _) in retired {
                 close(sinks, deadline).await;

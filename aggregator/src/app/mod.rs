@@ -8,6 +8,7 @@ mod discovery;
 mod doors;
 mod flusher;
 mod handoff;
+mod outlet;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -50,7 +51,8 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     let import = import::http::router(intake.clone(), config.import_max_size.as_usize());
     node.serve_admin(import.merge(flusher.pages())).await?;
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
-    let doors = doors.open(&config, table, Arc::clone(&intake), &node.readiness)?;
+    let points = flusher.outlet();
+    let doors = doors.open(&config, table, points, Arc::clone(&intake), &node.readiness)?;
     flusher.ledger.watch(doors.kernel_drops());
     inherited::warn_of_unused();
     ready.holds();

@@ -8,7 +8,7 @@ use super::Config;
 use crate::flush::Percentiles;
 use crate::forward;
 use crate::sink;
-use crate::source::listen::ListenAddress;
+use crate::source::{self, ListenAddress};
 
 /// Adds everything that is wrong with `config`.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -69,6 +69,12 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     for (index, share) in config.percentiles.iter().enumerate() {
         if let Err(error) = Percentiles::new(&[*share]) {
             problems.add(format!("percentiles[{index}]"), error);
+        }
+    }
+    for problem in source::check(&config.sources) {
+        match problem.split_once(": ") {
+            Some((key, what)) => problems.add(key, what),
+            None => problems.add("sources", problem),
         }
     }
     for problem in sink::check(&config.metric_sinks, &config.metric_sink_routing) {

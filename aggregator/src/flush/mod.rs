@@ -29,7 +29,7 @@ use serde::Serialize;
 use tributary_proto::metricpb::Metric;
 
 use crate::key::{Key, Kind, Scope};
-use crate::point::{CheckText, Point, PointKind};
+use crate::point::{CheckText, Point, PointKind, Timestamp};
 use crate::sample::Event;
 use crate::table::{Interval, Sampler, Series, Status};
 use distribution::View;
@@ -158,7 +158,7 @@ impl Flush<'_> {
             tags: key.tags().clone(),
             kind,
             value,
-            timestamp: self.settings.timestamp,
+            timestamp: Timestamp::from_seconds(self.settings.timestamp),
             check: None,
         });
     }
@@ -171,7 +171,7 @@ impl Flush<'_> {
             tags: key.tags().clone(),
             kind: PointKind::Status,
             value: f64::from(status.status),
-            timestamp: status.timestamp.unwrap_or(self.settings.timestamp),
+            timestamp: Timestamp::from_seconds(status.timestamp.unwrap_or(self.settings.timestamp)),
             check: Some(Arc::new(CheckText {
                 message: status.message,
                 hostname: status.hostname,

@@ -100,7 +100,7 @@ impl fmt::Display for PointLine<'_> {
         write!(
             f,
             "{} {} {}{} = {} [",
-            point.timestamp,
+            point.timestamp.seconds(),
             point.kind.as_str(),
             Escaped(&point.base),
             Escaped(suffix),
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::key::Tags;
-    use crate::point::{CheckText, PointKind};
+    use crate::point::{CheckText, PointKind, Timestamp};
 
     fn batch() -> Batch {
         let gauge = Point {
@@ -190,7 +190,7 @@ mod tests {
             tags: Tags::new(["env:prod", "odd\ntag"]),
             kind: PointKind::Gauge,
             value: 12.5,
-            timestamp: 1_700_000_000,
+            timestamp: Timestamp::from_seconds(1_700_000_000),
             check: None,
         };
         let check = Point {
@@ -221,6 +221,7 @@ mod tests {
             events: vec![event],
             hostname: "g1".into(),
             interval: Duration::from_secs(10),
+            receipts: Vec::new(),
         }
     }
 

@@ -18,7 +18,6 @@ pub mod happened;
 mod health;
 pub mod localfile;
 mod matcher;
-mod options;
 mod queue;
 #[cfg(test)]
 mod recorder;
@@ -35,9 +34,9 @@ use async_trait::async_trait;
 
 use crate::point::Batch;
 
+pub use crate::options::Problems;
 pub use config::{RoutingRule, SinkConfig};
 pub(crate) use health::{SinkReport, SinkVerdict, SinkView, unix_millis};
-pub use options::Problems;
 pub use registry::build;
 pub use runner::{Sinks, Unwritten, check};
 
@@ -53,8 +52,22 @@ pub use runner::{Sinks, Unwritten, check};
 /// - what it skips because it cannot carry it.
 #[async_trait]
 pub trait Sink: Send {
+    /// How much is put together before it is written.
+    fn gather(&self) -> Gather {
+        Gather::default()
+    }
+
     /// Writes a batch, and says how much of it was written. What is missing there was skipped: the sink has no way to carry it.
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError>;
+}
+
+/// How batches that wait are put together for one write. The default writes each flush, and each batch that passes through, by itself and at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gather {
+    /// Batches are put together up to so many points and events; one that is bigger is written as it is.
+    pub amount: usize,
+    /// A write waits until there are so many, or until the oldest has waited so long. A batch that is tried again does not wait.
+    pub time: Duration,
 }
 
 /// Why a batch was not written.
@@ -65,7 +78,7 @@ pub enum SinkError {
     Retriable {
         /// What went wrong, with the place.
         reason: String,
-        /// When to try again even if nothing new arrives; `None`: with the next flush.
+        /// When to try again, and not before; `None`: with the next flush, or a second later for points that pass through.
         after: Option<Duration>,
     },
     /// Trying again is of no use for what is `lost`; the rest of the batch was written.

@@ -4,7 +4,8 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Problems, Sink, debug, localfile, options};
+use super::{Sink, debug, localfile};
+use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
 pub const KINDS: &[Kind] = &[
@@ -78,19 +79,7 @@ fn check_as<C: Build>(config: &Value) -> Vec<String> {
 
 /// The kind of that name. The error names the known ones and the nearest.
 pub fn find(kind: &str) -> Result<&'static Kind, String> {
-    KINDS
-        .iter()
-        .find(|known| known.name == kind)
-        .ok_or_else(|| {
-            let known: Vec<_> = KINDS.iter().map(|known| known.name).collect();
-            let hint = options::nearest(kind, known.iter().copied())
-                .map(|near| format!(", did you mean `{near}`?"))
-                .unwrap_or_default();
-            format!(
-                "unknown sink kind `{kind}`{hint} (known: {})",
-                known.join(", ")
-            )
-        })
+    options::find("sink", kind, KINDS, |known| known.name)
 }
 
 /// All problems of one sink's `config`, each starting with its key; opens nothing.

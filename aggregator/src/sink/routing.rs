@@ -2,8 +2,8 @@
 
 use super::config::RoutingRule;
 use super::matcher::Condition;
-use super::options::nearest;
 use crate::key::Tags;
+use crate::options::nearest;
 
 /// All rules. Sinks are known by their place in the list they were configured in.
 #[derive(Debug, Clone)]

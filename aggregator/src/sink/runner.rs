@@ -16,7 +16,7 @@ use super::filter::Filter;
 use super::happened::{
     BatchWritten, DropReason, Label, PointsDropped, PointsSelected, WriteFailed,
 };
-use super::queue::Queue;
+use super::queue::{Next, Queue};
 use super::routing::Routing;
 use super::{
     Amount, Problems, RoutingRule, Sink, SinkConfig, SinkError, SinkVerdict, SinkView, registry,
@@ -59,14 +59,6 @@ pub fn check(sinks: &[SinkConfig], rules: &[RoutingRule]) -> Vec<String> {
     plan(sinks, rules).err().unwrap_or_default()
 }
 
-/// A problem of a sink's own settings, which may start with a key of those, under the sink's.
-fn under(sink: &str, problem: &str) -> String {
-    match problem.split_once(": ") {
-        Some((key, what)) if !key.contains(' ') => format!("{sink}.config.{key}: {what}"),
-        _ => format!("{sink}.config: {problem}"),
-    }
-}
-
 /// What of the configuration can be made without opening anything.
 fn plan(
     sinks: &[SinkConfig],
@@ -89,7 +81,7 @@ fn plan(
             Ok(kind) => problems.extend(
                 kind.check(&sink.config)
                     .into_iter()
-                    .map(|problem| under(&key, &problem)),
+                    .map(|problem| Problems::under(&key, &problem)),
             ),
             Err(problem) => problems.push(format!("{key}.kind: {problem}")),
         }
@@ -130,9 +122,9 @@ impl Sinks {
             match registry::build(&config.kind, config.name(), &config.config) {
                 Ok(sink) => built.push((config, filter, Some(sink))),
                 Err(Problems(found)) => {
-                    let keyed = found
-                        .into_iter()
-                        .map(|problem| under(&format!("metric_sinks[{index}]"), &problem));
+                    let keyed = found.into_iter().map(|problem| {
+                        Problems::under(&format!("metric_sinks[{index}]"), &problem)
+                    });
                     problems.extend(keyed);
                 }
             }
@@ -289,9 +281,14 @@ struct Task {
 enum Pause {
     /// Nothing waits.
     Empty,
+    /// More may come before this time, and is written together with what waits.
+    Gathering(tokio::time::Instant),
     /// The first batch is to be tried again: with the next flush, or after this time.
     Retry(Option<Duration>),
 }
+
+/// A retry that waits for the next flush waits for so long at least: what passes through may come all the time.
+const BREATH: Duration = Duration::from_secs(1);
 
 impl Task {
     /// Lets the sink that wrote here until now end its last write, for some time.
@@ -307,31 +304,31 @@ impl Task {
             if self.replaced.is_cancelled() {
                 return;
             }
-            let wake_up = match pause {
+            match pause {
                 Pause::Empty if self.queue.is_closing() && self.queue.is_empty() => return,
                 Pause::Retry(None) if self.queue.is_closing() => return,
-                Pause::Empty | Pause::Retry(None) => None,
-                Pause::Retry(after) => after,
-            };
-            match wake_up {
-                None => {
-                    let arrival = self.queue.arrival();
-                    self.replaced.run_until_cancelled(arrival).await;
+                Pause::Empty => arrival(&self.queue, &self.replaced).await,
+                Pause::Gathering(until) => {
+                    // Each is a reason to look again.
+                    let _ =
+                        tokio::time::timeout_at(until, arrival(&self.queue, &self.replaced)).await;
                 }
-                Some(after) if self.queue.is_closing() => tokio::time::sleep(after).await,
-                Some(after) => {
-                    // Each is a reason to go on.
-                    let arrival = tokio::time::timeout(after, self.queue.arrival());
-                    let _ = self.replaced.run_until_cancelled(arrival).await;
+                Pause::Retry(None) => {
+                    rest(&self.queue, &self.replaced, BREATH).await;
+                    arrival(&self.queue, &self.replaced).await;
                 }
+                Pause::Retry(Some(after)) => rest(&self.queue, &self.replaced, after).await,
             }
         }
     }
 
     async fn write_all(&mut self) -> Pause {
-        while !self.replaced.is_cancelled()
-            && let Some(batch) = self.queue.pop()
-        {
+        while !self.replaced.is_cancelled() {
+            let batch = match self.queue.pop(self.sink.gather()) {
+                Next::Batch(batch) => batch,
+                Next::Gathering(until) => return Pause::Gathering(until),
+                Next::Empty => return Pause::Empty,
+            };
             match self.write(&batch).await {
                 Ok(()) => self.queue.done(),
                 Err(after) => {
@@ -369,6 +366,7 @@ impl Task {
             Ok(written) => (given, written),
             Err(SinkError::Retriable { after, .. }) => return Err(after),
             Err(SinkError::Fatal { lost, .. }) => {
+                batch.lose(lost.points);
                 self.dropped(lost, DropReason::WriteError);
                 (given - lost, given - lost)
             }
@@ -389,6 +387,27 @@ impl Task {
         let sink = &self.label;
         PointsDropped { sink, lost, reason }.emit();
     }
+}
+
+/// Waits until something was handed over, or nothing more will be, or another takes over the queue.
+async fn arrival(queue: &Queue, replaced: &CancellationToken) {
+    replaced.run_until_cancelled(queue.arrival()).await;
+}
+
+/// Does nothing for some time, unless another takes over the queue, or the end begins: then there is no time to lose.
+async fn rest(queue: &Queue, replaced: &CancellationToken, time: Duration) {
+    let sleep = tokio::time::sleep(time);
+    let rest = async {
+        if queue.is_closing() {
+            sleep.await;
+        } else {
+            tokio::select! {
+                () = sleep => {}
+                () = queue.closed() => {}
+            }
+        }
+    };
+    replaced.run_until_cancelled(rest).await;
 }
 
 #[cfg(test)]

@@ -126,6 +126,7 @@ impl<'a> Selection<'a> {
                 events: batch.events.clone(),
                 hostname: Arc::clone(&batch.hostname),
                 interval: batch.interval,
+                receipts: batch.receipts.clone(),
             }),
         };
         Selected { batch, tally }
@@ -138,7 +139,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::point::PointKind;
+    use crate::point::{PointKind, Timestamp};
     use crate::sink::{RoutingRule, SinkConfig};
 
     fn point(name: &str, suffix: Option<&str>, tags: &[&str], value: f64) -> Point {
@@ -148,7 +149,7 @@ mod tests {
             tags: Tags::new(tags),
             kind: PointKind::Gauge,
             value,
-            timestamp: 1_700_000_000,
+            timestamp: Timestamp::from_seconds(1_700_000_000),
             check: None,
         }
     }

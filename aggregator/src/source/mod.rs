@@ -1,14 +1,27 @@
 //! How samples and points come in.
 //!
-//! A source turns a peer's bytes into [`Sample`]s and [`Event`]s and hands them to an [`Intake`]. It knows neither the table behind that nor
-//! any sink. What always holds: a peer's bytes never end the process or a neighbour's connection, and every line, packet or connection that
+//! A source turns a peer's bytes into [`Sample`]s and [`Event`]s and hands them to an [`Intake`], or into [`Point`]s that only pass through and
+//! hands them to a [`PointIntake`]. It knows neither the table behind the one nor the sinks behind the other. What always holds: a peer's bytes never end the process or a neighbour's connection, and every line, packet or connection that
 //! is not taken is counted with its cause.
 
+pub mod config;
 pub mod dogstatsd;
 pub mod listen;
+pub mod registry;
+mod running;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+pub use config::SourceConfig;
+pub use running::{Opened, Running, check};
 
 pub use listen::{AddressError, ListenAddress, ListenError, Listeners, StatsdConfig, start};
 
+use crate::point::Point;
+use crate::receipt::Receipt;
 use crate::sample::{Event, Sample};
 
 /// Where a source puts what it has read. Each reader thread and each connection owns one, so no call ever waits for another reader's.
@@ -26,10 +39,49 @@ pub trait Intake: Send + 'static {
     fn end_batch(&mut self) {}
 }
 
+/// Where a source puts finished points, which go to the sinks as they are. Clones lead to the same place.
+pub trait PointIntake: Send + Sync {
+    /// Hands over points of finite values, in the order in which sinks are to write them. It never waits: each sink has a bounded queue, and what
+    /// that has no room for is lost there, counted, and told to the receipt. A source that must not lose points keeps few of them without a
+    /// fate: see [`Receipt`]. Points that nobody asks about go with [`Receipt::default`].
+    fn pass(&self, points: Vec<Point>, receipt: Receipt);
+}
+
+/// Where a source's yield goes.
+#[derive(Clone)]
+pub struct Outlets {
+    /// For points that only pass through.
+    pub points: Arc<dyn PointIntake>,
+    /// Makes an intake for samples, which are aggregated: one for each task that reads.
+    pub samples: Arc<dyn Fn() -> Box<dyn Intake> + Send + Sync>,
+}
+
+/// A source whose addresses are open, and which has taken nothing yet.
+#[async_trait]
+pub trait Source: Send {
+    /// Takes what comes until `stop`, and then what had arrived by then, in well under a second where peers let it. When it returns, all that was
+    /// taken is with the outlets.
+    async fn run(self: Box<Self>, outlets: Outlets, stop: CancellationToken);
+}
+
 /// A well-formed sample was not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sample refused: {cause}")]
 pub struct Refused {
     /// Why, in the words of a counter's tag.
     pub cause: &'static str,
+}
+
+impl Intake for Box<dyn Intake> {
+    fn sample(&mut self, sample: &Sample<'_>) -> Result<(), Refused> {
+        (**self).sample(sample)
+    }
+
+    fn event(&mut self, event: Event) {
+        (**self).event(event);
+    }
+
+    fn end_batch(&mut self) {
+        (**self).end_batch();
+    }
 }

@@ -58,7 +58,7 @@ pub(super) fn point(out: &mut Vec<u8>, batch: &Batch, point: &Point) -> io::Resu
         name: point.name(),
         kind: point.kind.as_str(),
         value: Number(point.value),
-        timestamp: point.timestamp,
+        timestamp: point.timestamp.seconds(),
         tags: &point.tags,
         hostname: check
             .and_then(|check| check.hostname.as_deref())
@@ -101,7 +101,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::point::{CheckText, PointKind};
+    use crate::point::{CheckText, PointKind, Timestamp};
 
     fn text(batch: &Batch, what: &Point) -> String {
         let mut out = Vec::new();
@@ -127,7 +127,7 @@ mod tests {
             tags: Tags::new(["env:prod"]),
             kind: PointKind::Gauge,
             value: 12.5,
-            timestamp: 1_700_000_000,
+            timestamp: Timestamp::from_seconds(1_700_000_000),
             check: None,
         }
     }
@@ -220,7 +220,7 @@ mod tests {
             suffix in prop::option::of(any::<String>()),
             tags in prop::collection::vec("[^\u{1f}]{1,12}", 0..5),
             value in any::<f64>().prop_filter("finite", |value| value.is_finite()),
-            timestamp in any::<i64>(),
+            timestamp in -9_000_000_000_i64..9_000_000_000,
             hostname in any::<String>(),
             milliseconds in 1_u64..100_000,
         ) {
@@ -229,7 +229,7 @@ mod tests {
                 suffix: suffix.as_deref().map(Into::into),
                 tags: Tags::new(&tags),
                 value,
-                timestamp,
+                timestamp: Timestamp::from_seconds(timestamp),
                 ..gauge()
             };
             let line = text(&batch(&hostname, Duration::from_millis(milliseconds)), &sent);

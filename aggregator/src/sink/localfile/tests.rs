@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::key::Tags;
-use crate::point::{Point, PointKind};
+use crate::point::{Point, PointKind, Timestamp};
 use crate::sample::Event;
 use crate::sink::{SinkConfig, Sinks, registry};
 
@@ -19,7 +19,7 @@ fn batch(name: &str) -> Batch {
         tags: Tags::new(["env:prod"]),
         kind: PointKind::Counter,
         value: 5.0,
-        timestamp: 1_700_000_000,
+        timestamp: Timestamp::from_seconds(1_700_000_000),
         check: None,
     };
     let event = Event {
@@ -38,6 +38,7 @@ fn batch(name: &str) -> Batch {
         events: vec![event],
         hostname: "g1".into(),
         interval: Duration::from_secs(10),
+        receipts: Vec::new(),
     }
 }
 

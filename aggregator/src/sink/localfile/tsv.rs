@@ -22,7 +22,7 @@ pub(super) fn point(out: &mut Vec<u8>, batch: &Batch, point: &Point) -> io::Resu
         TagColumn(point),
         Escaped(hostname),
         Number::seconds(batch.interval),
-        point.timestamp,
+        point.timestamp.seconds(),
         Number(point.value),
     )
 }
@@ -42,7 +42,7 @@ mod tests {
 
     use super::*;
     use crate::key::Tags;
-    use crate::point::{CheckText, PointKind};
+    use crate::point::{CheckText, PointKind, Timestamp};
 
     #[test]
     fn columns_are_in_order_and_text_cannot_break_them() {
@@ -57,7 +57,7 @@ mod tests {
             tags: Tags::new(["x:1", "y\nz"]),
             kind: PointKind::Counter,
             value: 3.0,
-            timestamp: 7,
+            timestamp: Timestamp::from_seconds(7),
             check: None,
         };
         let mut out = Vec::new();

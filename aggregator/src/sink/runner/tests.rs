@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::key::Tags;
-use crate::point::{Point, PointKind};
+use crate::point::{Point, PointKind, Timestamp};
 use crate::sample::Event;
 use crate::sink::recorder::Counts;
 
@@ -118,7 +118,7 @@ fn flush(names: &[&str]) -> Arc<Batch> {
         tags: Tags::default(),
         kind: PointKind::Counter,
         value: 1.0,
-        timestamp: 1,
+        timestamp: Timestamp::from_seconds(1),
         check: None,
     };
     Arc::new(Batch {

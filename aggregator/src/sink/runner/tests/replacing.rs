@@ -23,15 +23,15 @@ async fn let_run() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_waits_for_a_sink_is_written_by_the_one_in_its_place() {
     let (config, sink, mut old) = scripted(json!({"kind": "debug", "name": "a"}), 1);
     let mut sinks = running(vec![(config, sink)]);
-    old.answer(retriable(None));
+    old.answer(retriable(Some(Duration::ZERO)));
     sinks.send(flush(&["failed"]));
     assert_eq!(old.next().await, ["failed"]);
     sinks.send(flush(&["waiting"]));
-    let_run().await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
     let mut new = replace_the_only(&mut sinks);
     // The old one has `failed` in hand again, and nobody lets it write.
     let_run().await;

@@ -1,4 +1,4 @@
-//! Reading a sink's own `config`: every problem at once, each with its key, and unknown keys with the nearest known one.
+//! Reading the `config` of one source or sink: every problem at once, each with its key, and unknown keys with the nearest known one.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,42 @@ use serde_path_to_error::Segment;
 #[error("{}", .0.join("; "))]
 pub struct Problems(pub Vec<String>);
 
+impl Problems {
+    /// A problem of a source's or sink's own settings, which may start with a key of those, under `owner`: `sources[0]`.
+    pub(crate) fn under(owner: &str, problem: &str) -> String {
+        match problem.split_once(": ") {
+            Some((key, what)) if !key.contains(' ') => format!("{owner}.config.{key}: {what}"),
+            _ => format!("{owner}.config: {problem}"),
+        }
+    }
+}
+
+/// The kind of that name among those there are of a sort, `sink`. The error names the known ones and the nearest.
+pub(crate) fn find<T>(
+    sort: &str,
+    kind: &str,
+    kinds: &'static [T],
+    name: fn(&T) -> &'static str,
+) -> Result<&'static T, String> {
+    kinds
+        .iter()
+        .find(|known| name(known) == kind)
+        .ok_or_else(|| {
+            let known: Vec<_> = kinds.iter().map(name).collect();
+            let hint = nearest(kind, known.iter().copied())
+                .map(|near| format!(", did you mean `{near}`?"))
+                .unwrap_or_default();
+            format!(
+                "unknown {sort} kind `{kind}`{hint} (known: {})",
+                known.join(", ")
+            )
+        })
+}
+
 /// Reads a config struct.
 ///
 /// Serde stops at the first problem, so the key that has one is noted, taken out, and the rest read again.
-pub(super) fn parse<T: DeserializeOwned>(config: &Value) -> Result<T, Vec<String>> {
+pub(crate) fn parse<T: DeserializeOwned>(config: &Value) -> Result<T, Vec<String>> {
     let mut rest = match config {
         Value::Null => Value::Object(serde_json::Map::new()),
         other => other.clone(),
@@ -81,7 +113,7 @@ fn quoted_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 /// The candidate that is most like a name, if any is like it at all.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -1,0 +1,67 @@
+//! Where finished points go, from a flush or from a source whose points only pass through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use crate::metrics;
+use crate::point::{Batch, Point};
+use crate::receipt::Receipt;
+use crate::sink::{Problems, RoutingRule, SinkConfig, Sinks};
+use crate::source::PointIntake;
+
+/// The sinks, for all who have points. Clones share it.
+#[derive(Clone)]
+pub(super) struct Outlet(Arc<Shared>);
+
+struct Shared {
+    sinks: RwLock<Sinks>,
+    hostname: Arc<str>,
+}
+
+impl Outlet {
+    pub(super) fn new(sinks: Sinks, hostname: Arc<str>) -> Self {
+        Self(Arc::new(Shared {
+            sinks: RwLock::new(sinks),
+            hostname,
+        }))
+    }
+
+    /// Hands points to the sinks; see [`Sinks::send`].
+    pub(super) fn send(&self, batch: Arc<Batch>) {
+        self.0.sinks.read().send(batch);
+    }
+
+    /// Looks at the sinks as they are.
+    pub(super) fn look<T>(&self, at: impl FnOnce(&Sinks) -> T) -> T {
+        at(&self.0.sinks.read())
+    }
+
+    /// Goes over to other sinks; see [`Sinks::replace`].
+    pub(super) fn replace(
+        &self,
+        sinks: &[SinkConfig],
+        rules: &[RoutingRule],
+    ) -> Result<Sinks, Problems> {
+        self.0.sinks.write().replace(sinks, rules)
+    }
+
+    /// Takes the sinks, to close them. What is sent after that goes nowhere.
+    pub(super) fn take(&self) -> Sinks {
+        std::mem::take(&mut *self.0.sinks.write())
+    }
+}
+
+impl PointIntake for Outlet {
+    fn pass(&self, points: Vec<Point>, receipt: Receipt) {
+        metrics::POINTS_PASSED.increment(points.len() as u64);
+        self.send(Arc::new(Batch {
+            points,
+            events: Vec::new(),
+            hostname: Arc::clone(&self.0.hostname),
+            interval: Duration::ZERO,
+            receipts: vec![receipt],
+        }));
+    }
+}

@@ -1,0 +1,3 @@
+//! What sources and sinks of the Graphite world share.
+
+pub mod naming;

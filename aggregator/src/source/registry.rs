@@ -1,0 +1,92 @@
+//! The kinds of sources, one line each.
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use schemars::{JsonSchema, Schema};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Source;
+use crate::options::{self, Problems};
+
+/// Every kind: what `kind` in `sources` can be.
+pub const KINDS: &[Kind] = &[];
+
+/// A source's config struct: what it can check without touching anything, and how it becomes a source.
+///
+/// It derives `Deserialize` with `deny_unknown_fields` and `JsonSchema`; the documentation of its fields is the page of the kind.
+#[async_trait]
+pub trait Build: DeserializeOwned + JsonSchema + Send + 'static {
+    /// What is wrong beyond the types of the keys, each text starting with its key. Opens, creates and connects nothing.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Opens the addresses and files that the source cannot do without; takes nothing yet. `name` is the configured one. The error starts with the
+    /// key that is to blame.
+    async fn open(self, name: &str) -> Result<Box<dyn Source>, String>;
+}
+
+type OpenFn = for<'a> fn(&'a str, &'a Value) -> BoxFuture<'a, Result<Box<dyn Source>, Problems>>;
+
+/// One kind of source.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// As in the configuration.
+    pub name: &'static str,
+    open: OpenFn,
+    check: fn(&Value) -> Vec<String>,
+    schema: fn() -> Schema,
+}
+
+impl Kind {
+    #[expect(dead_code, reason = "no kind is registered yet")]
+    const fn of<C: Build>(name: &'static str) -> Self {
+        Self {
+            name,
+            open: |name, config| Box::pin(open_from::<C>(name, config)),
+            check: check_as::<C>,
+            schema: || schemars::schema_for!(C),
+        }
+    }
+
+    /// The JSON schema of the kind's `config`, with the documentation of each key.
+    pub fn schema(&self) -> Schema {
+        (self.schema)()
+    }
+
+    /// All problems of a `config` of this kind, each starting with its key.
+    pub fn check(&self, config: &Value) -> Vec<String> {
+        (self.check)(config)
+    }
+}
+
+async fn open_from<C: Build>(name: &str, config: &Value) -> Result<Box<dyn Source>, Problems> {
+    let config = options::parse::<C>(config).map_err(Problems)?;
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    config
+        .open(name)
+        .await
+        .map_err(|problem| Problems(vec![problem]))
+}
+
+fn check_as<C: Build>(config: &Value) -> Vec<String> {
+    match options::parse::<C>(config) {
+        Ok(config) => config.problems(),
+        Err(problems) => problems,
+    }
+}
+
+/// The kind of that name. The error names the known ones and the nearest.
+pub fn find(kind: &str) -> Result<&'static Kind, String> {
+    options::find("source", kind, KINDS, |known| known.name)
+}
+
+/// Opens a source of a kind with its `config`.
+pub async fn open(kind: &str, name: &str, config: &Value) -> Result<Box<dyn Source>, Problems> {
+    let kind = find(kind).map_err(|problem| Problems(vec![format!("kind: {problem}")]))?;
+    (kind.open)(name, config).await
+}
