@@ -36,10 +36,10 @@ impl Buffers {
     }
 
     /// Keeps the memory of what was sent, unless somebody still reads it.
-    pub(super) fn put(&self, mut sent: Bytes) {
-        if !sent.is_unique() {
+    pub(super) fn put(&self, sent: Bytes) {
+        let Ok(mut sent) = sent.try_into_mut() else {
             return;
-        }
+        };
         sent.clear();
         let buffer = Vec::from(sent);
         let capacity = buffer.capacity();
