@@ -32,8 +32,17 @@ fn every_row_runs_and_counts_right() {
     let arguments = ["--smoke", "--seconds", "1", "--series", "300"];
     let report = bench(&arguments, &directory.path().join("report.json"));
     let rows = report["rows"].as_array().unwrap();
-    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
-    for part in ["proxy-unary", "proxy-stream", "agent-udp", "agent-memory", "global-"] {
+    let names: Vec<&str> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    for part in [
+        "proxy-unary",
+        "proxy-stream",
+        "agent-udp",
+        "agent-memory",
+        "global-",
+    ] {
         assert!(names.iter().any(|name| name.starts_with(part)), "{names:?}");
     }
     for row in rows {
