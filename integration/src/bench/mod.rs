@@ -8,10 +8,12 @@
     reason = "the bench's results are its standard output"
 )]
 
+mod chart;
 mod counting;
 mod meter;
 mod report;
 mod row;
+mod scale;
 mod subject;
 
 use std::io;
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use report::Report;
 use row::{ROWS, Row};
@@ -27,7 +29,10 @@ use subject::Peers;
 
 /// What is measured, and how long.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Only the rows whose name contains one of these.
     rows: Vec<String>,
     /// For how long each row is driven each time, after a second to warm up.
@@ -55,8 +60,18 @@ pub struct Options {
     peers: Peers,
 }
 
+/// What else there is to measure.
+#[derive(Debug, Clone, Subcommand)]
+enum Other {
+    /// How the cost of a metric grows with series, destinations and connections.
+    Scale(scale::Options),
+}
+
 /// Measures, and prints the table. Exit code 0 only if every row ran and counted right.
 pub async fn run(options: Options) -> ExitCode {
+    if let Some(Other::Scale(options)) = options.other {
+        return scale::run(&options).await;
+    }
     match measure(&options).await {
         Ok(report) => {
             print!("{report}");

@@ -190,6 +190,30 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
+/// What a program is given to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    pub(super) series: usize,
+    pub(super) destinations: usize,
+    pub(super) connections: usize,
+    /// Metrics in a request, lines in a datagram.
+    pub(super) batch: usize,
+    /// Metrics a second; `None`: as many as it takes.
+    pub(super) rate: Option<u64>,
+    /// Of flushes.
+    pub(super) interval: Duration,
+    /// How long it is measured.
+    pub(super) span: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    pub(super) outcome: Outcome,
+    /// Bytes of memory while all connections stood and metrics came.
+    pub(super) resident: u64,
+}
+
 /// Flushes are part of what a metric costs.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Nothing is flushed while memory is measured.
@@ -203,7 +227,38 @@ impl Row {
         self.way == Way::Udp
     }
 
+    /// The row of this name.
+    pub(super) fn named(name: &str) -> io::Result<&'static Self> {
+        let row = ROWS.iter().find(|row| row.name == name);
+        row.ok_or_else(|| io::Error::other(format!("no row {name}")))
+    }
+
+    /// How it is measured where nothing else is asked for.
+    fn setting(&self, options: &Options) -> Setting {
+        Setting {
+            series: options.series as usize,
+            destinations: match self.tested {
+                Tested::Proxy => options.destinations.into(),
+                Tested::Agent => 1,
+                Tested::Global => 0,
+            },
+            connections: options.connections.into(),
+            batch: self.batch,
+            rate: self.rate.map(|rate| options.scaled(rate as usize) as u64),
+            interval: INTERVAL,
+            span: options.span(),
+        }
+    }
+
     fn plan(&self, subject: &Subject, series: usize, options: &Options) -> Plan {
+        let setting = Setting {
+            series,
+            ..self.setting(options)
+        };
+        self.plan_of(subject, &setting)
+    }
+
+    fn plan_of(&self, subject: &Subject, setting: &Setting) -> Plan {
         let udp = self.way == Way::Udp;
         Plan {
             way: self.way,
@@ -212,12 +267,12 @@ impl Row {
             } else {
                 subject.grpc.clone()
             },
-            connections: if udp { 1 } else { options.connections.into() },
-            batch: self.batch,
-            rate: self.rate.map(|rate| options.scaled(rate as usize) as u64),
+            connections: if udp { 1 } else { setting.connections },
+            batch: setting.batch,
+            rate: setting.rate,
             workload: Workload {
                 mix: self.mix,
-                series,
+                series: setting.series,
                 ..Workload::default()
             },
         }
@@ -233,29 +288,44 @@ impl Row {
     }
 
     async fn run_cpu(&self, options: &Options, peer: Option<&str>) -> io::Result<Outcome> {
-        let destinations = match self.tested {
-            Tested::Proxy => options.destinations.into(),
-            Tested::Agent => 1,
-            Tested::Global => 0,
-        };
-        let counting = Counting::start(destinations).await?;
-        let subject = Subject::start(self.tested, INTERVAL, &counting.addresses, peer).await?;
-        let plan = self.plan(&subject, options.series as usize, options);
+        let measured = self.measure(&self.setting(options), peer).await?;
+        Ok(measured.outcome)
+    }
+
+    /// Measures CPU time for each metric, and memory.
+    pub(super) async fn measure(
+        &self,
+        setting: &Setting,
+        peer: Option<&str>,
+    ) -> io::Result<Measured> {
+        let counting = Counting::start(setting.destinations).await?;
+        let interval = setting.interval;
+        let subject = Subject::start(self.tested, interval, &counting.addresses, peer).await?;
+        let plan = self.plan_of(&subject, setting);
         let load = Load::start(&plan).await?;
         // Every series is known by then, and every buffer as large as it gets.
         while_sending(&load, Duration::from_secs(1)).await;
+        let began = Instant::now();
+        while load.sent() < setting.series as u64 && began.elapsed() < PATIENCE {
+            while_sending(&load, Duration::from_millis(10)).await;
+            if load.has_failed() {
+                break;
+            }
+        }
         let (cpu, sent) = (meter::cpu(subject.pid)?, load.sent());
-        while_sending(&load, options.span()).await;
+        while_sending(&load, setting.span).await;
+        let resident = meter::resident(subject.pid)?;
         let total = load.stop().await?;
         let arrived = self.arrived(&subject, &counting, total).await?;
         let cpu = meter::cpu(subject.pid)? - cpu;
         let metrics = total - sent;
-        Ok(Outcome {
+        let outcome = Outcome {
             value: cpu.as_secs_f64() * 1e6 / metrics.max(1) as f64,
             metrics,
             missing: arrived.map(|arrived| total as i64 - arrived as i64),
             peak: meter::peak(subject.pid)?,
-        })
+        };
+        Ok(Measured { outcome, resident })
     }
 
     /// How many of `total` metrics the program is known to have dealt with, once it has dealt with all or a while has passed.

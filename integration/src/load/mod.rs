@@ -84,8 +84,12 @@ impl Load {
         match plan.way {
             Way::Unary => {
                 let bodies: Arc<[_]> = unary::bodies(&plan.workload, plan.batch).into();
-                for number in 0..connections {
-                    let client = unary::connect(&plan.to).await?;
+                // All stand before the first sends: else the many that come would wait for the few that are served.
+                let mut clients = Vec::with_capacity(connections);
+                for _ in 0..connections {
+                    clients.push(unary::connect(&plan.to).await?);
+                }
+                for (number, client) in clients.into_iter().enumerate() {
                     let (bodies, shared) = (Arc::clone(&bodies), Arc::clone(&shared));
                     senders.push(tokio::spawn(async move {
                         unary::send(client, &bodies, number, rate, &shared).await

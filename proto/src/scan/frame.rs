@@ -54,9 +54,19 @@ pub fn entries(body: &[u8]) -> Result<Entries<'_>, FrameError> {
     })
 }
 
+impl<'a> Entries<'a> {
+    /// Of a list whose framing is right, with as many metrics.
+    pub(super) fn of(list: &'a [u8], metrics: usize) -> Self {
+        Self {
+            reader: Reader(list),
+            left: metrics,
+        }
+    }
+}
+
 /// Reads one field: `Some` if it is a metric.
 #[inline]
-fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, WireError> {
+pub(super) fn next_field<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, WireError> {
     let field = reader.field()?;
     if field.number == METRICS {
         field.must_be(DELIMITED)?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tributary_proto::ack::Unacknowledged;
 use tributary_proto::scan;
 
+use super::buffers::Buffers;
 use super::queue::Sum;
 use crate::receipt::Claim;
 
@@ -169,6 +170,11 @@ impl Batch {
         std::mem::take(&mut self.claims)
     }
 
+    /// What it was sent as.
+    pub(super) fn into_message(self) -> Bytes {
+        self.load.message
+    }
+
     /// Whoever waits is told that it is not known to be merged.
     pub(super) fn release(&mut self) {
         self.claims.clear();
@@ -252,8 +258,11 @@ impl OpenBatch {
         self.since
     }
 
-    /// Makes room for this many bytes more.
-    pub(super) fn reserve(&mut self, bytes: usize) {
+    /// Makes room for this many bytes more, in memory of before if it is empty.
+    pub(super) fn reserve(&mut self, bytes: usize, buffers: &Buffers) {
+        if self.message.capacity() == 0 {
+            self.message = buffers.take();
+        }
         self.message.reserve(PREFIX + bytes);
     }
 

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::buffers::Buffers;
+
 /// Bytes that a proxy holds: all queues together, and what is known of requests that wait.
 #[derive(Debug)]
 pub struct Budget {
@@ -12,6 +14,7 @@ pub struct Budget {
     used: AtomicUsize,
     /// Of requests that are being queued at this moment.
     reserved: AtomicUsize,
+    buffers: Buffers,
 }
 
 /// Bytes of a [`Budget`] that are given back when this is dropped.
@@ -29,7 +32,13 @@ impl Budget {
             limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            buffers: Buffers::default(),
         }
+    }
+
+    /// What all queues share beside the budget.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// It is this many bytes from now on. What is held beyond it stays until there is more to hold.

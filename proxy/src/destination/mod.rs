@@ -9,6 +9,7 @@
 mod backoff;
 mod batch;
 mod budget;
+mod buffers;
 mod circuit;
 mod grpc;
 mod legacy;

@@ -213,7 +213,8 @@ impl Queue {
             true => &mut state.stamped,
             false => &mut state.plain,
         };
-        open.reserve(size.min(limits.batch_bytes));
+        let buffers = self.budget.buffers();
+        open.reserve(size.min(limits.batch_bytes), buffers);
         let mut left_out = 0;
         // Since the batch was opened, or begun for this claim.
         let mut unclaimed = 0;
@@ -232,6 +233,7 @@ impl Queue {
                     open.claim(claim.split_first(std::mem::take(&mut unclaimed)));
                 }
                 state.sealed.extend(open.seal());
+                open.reserve(length, buffers);
             }
             let bytes_before = open.bytes();
             open.push(metric);
@@ -306,6 +308,11 @@ impl Queue {
     /// A batch that was taken is settled.
     pub(super) fn done(&self, batch: &Batch) {
         self.forget(&mut self.state.lock(), batch);
+    }
+
+    /// A batch that was settled is over: its memory is for others.
+    pub(super) fn recycle(&self, batch: Batch) {
+        self.budget.buffers().put(batch.into_message());
     }
 
     /// A batch that was taken goes again, before all others. If nobody else waits for it, a queue that is leaving gives it back to the

@@ -240,6 +240,7 @@ impl<'a> Session<'a> {
                 self.destination.lose("unfit", u64::from(landed.unfit));
                 self.destination.queue.done(&batch);
                 batch.acknowledge();
+                self.destination.queue.recycle(batch);
             }
             Outcome::NotImplemented if method == Method::Unary => {
                 self.stream_instead();

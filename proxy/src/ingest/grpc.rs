@@ -7,22 +7,29 @@
 //! repeating it is of no use. While no destination is known everything is refused as `Unavailable`, so that a sender that can keep its metrics
 //! does.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::FutureExt;
+use http::{HeaderMap, Request, Response};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
-use tributary_node::grpc::{GrpcSettings, SizeRefusal};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tributary_node::grpc::GrpcSettings;
 use tributary_proto::ack::{self, Unacknowledged};
-use tributary_proto::raw::forward_server::{Forward, ForwardServer};
+use tributary_proto::raw::forward_server::SERVICE_NAME;
 use tributary_proto::repeats::RepeatsRecognised;
 use tributary_proto::scan;
 
 use super::Activity;
+use super::body::{self, Arrived};
 use crate::event::{Protocol, RequestAcknowledged, RequestRefused, RequestServed};
 use crate::ledger::Ledger;
 use crate::receipt::Settled;
@@ -43,47 +50,80 @@ pub(crate) fn service(
     ack_timeout: watch::Receiver<Duration>,
     activity: Arc<Activity>,
     stop: CancellationToken,
-) -> RepeatsRecognised<SizeRefusal<ForwardServer<Ingest>>> {
-    let ingest = Ingest {
+) -> RepeatsRecognised<Ingest> {
+    RepeatsRecognised(Ingest {
         router,
+        max_message: settings.max_message,
         ack_timeout,
         activity,
         stop,
-    };
-    let server = ForwardServer::new(ingest);
-    RepeatsRecognised(SizeRefusal(
-        server.max_decoding_message_size(settings.max_message),
-    ))
+    })
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Ingest {
     router: Arc<Router>,
+    max_message: usize,
     ack_timeout: watch::Receiver<Duration>,
     activity: Arc<Activity>,
     stop: CancellationToken,
 }
 
-#[tonic::async_trait]
-impl Forward for Ingest {
-    async fn send_metrics(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
+impl NamedService for Ingest {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+/// Both methods by hand, since the bytes of a request are looked at where they are instead of in a copy.
+impl Service<Request<Body>> for Ingest {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let ingest = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let answer = match body::uncompressed(&head.headers) {
+                Err(status) => Err(status),
+                Ok(()) => match head.uri.path() {
+                    "/forwardrpc.Forward/SendMetrics" => {
+                        ingest.send_metrics(head.headers, body).await
+                    }
+                    "/forwardrpc.Forward/SendMetricsV2" => ingest.send_metrics_v2(body).await,
+                    path => Err(Status::unimplemented(format!("there is no method {path}"))),
+                },
+            };
+            Ok(match answer {
+                Ok(()) => body::fine(),
+                Err(status) => status.into_http(),
+            })
+        })
+    }
+}
+
+impl Ingest {
+    async fn send_metrics(&self, headers: HeaderMap, body: Body) -> Result<(), Status> {
+        let pieces = body::list(body, self.max_message).await?;
         let start = Instant::now();
         let _lasting = self.activity.begin();
         let protocol = Protocol::Unary;
-        let flushed_at = ack::read_flushed_at(request.metadata());
-        // Nobody holds on to the request while it waits.
-        let list = request.into_inner();
-        let metrics = scan::entries(&list).map_err(|error| {
+        let flushed_at = ack::read_flushed_at(&MetadataMap::from_headers(headers));
+        let list = scan::Pieces::new(pieces).map_err(|error| {
             let detail = error.to_string();
             refuse(protocol, "framing", &detail);
             Status::invalid_argument(detail)
         })?;
         let ack_timeout = *self.ack_timeout.borrow();
-        let count = u32::try_from(metrics.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(list.len()).unwrap_or(u32::MAX);
         let taken = self
             .router
-            .take(metrics, list.len(), flushed_at, ack_timeout);
+            .take(list.entries(), list.bytes(), flushed_at, ack_timeout);
+        // Nobody holds on to the request while it waits.
         drop(list);
         let answer = match taken {
             Ok(Taken::Queued) => Ok(()),
@@ -99,18 +139,16 @@ impl Forward for Ingest {
         };
         let took = start.elapsed();
         RequestServed { protocol, took }.emit();
-        answer.map(|()| Response::new(Bytes::new()))
+        answer
     }
 
-    async fn send_metrics_v2(
-        &self,
-        request: Request<Streaming<Bytes>>,
-    ) -> Result<Response<Bytes>, Status> {
+    async fn send_metrics_v2(&self, body: Body) -> Result<(), Status> {
         let start = Instant::now();
         let _lasting = self.activity.begin();
         // In a task of its own: when the connection breaks, the handler ends at once, but what is received already is still read here.
         let reading = tokio::spawn(read(
-            request.into_inner(),
+            body,
+            self.max_message,
             self.router.clone(),
             self.stop.clone(),
         ));
@@ -119,7 +157,7 @@ impl Forward for Ingest {
             .map_err(|error| Status::internal(error.to_string()))??;
         let (protocol, took) = (Protocol::Stream, start.elapsed());
         RequestServed { protocol, took }.emit();
-        Ok(Response::new(Bytes::new()))
+        Ok(())
     }
 }
 
@@ -183,57 +221,43 @@ fn not_merged(left: &Unacknowledged, turned_away: bool, metrics: u64) -> Status 
 
 /// Routes a stream's metrics as they arrive, as many at a time as there are.
 async fn read(
-    mut stream: Streaming<Bytes>,
+    mut body: Body,
+    max_message: usize,
     router: Arc<Router>,
     stop: CancellationToken,
 ) -> Result<(), Status> {
     let protocol = Protocol::Stream;
-    let mut ready: Vec<Bytes> = Vec::with_capacity(STRETCH);
+    let mut arrived = Arrived::new(max_message);
     loop {
-        let mut message = next(&mut stream, &stop).await;
-        let ended = loop {
-            match message {
-                Ok(Some(metric)) => ready.push(metric),
-                Ok(None) => break Some(Ok(())),
-                Err(status) => break Some(Err(status)),
-            }
-            if ready.len() >= STRETCH {
-                break None;
-            }
-            match stream.message().now_or_never() {
-                Some(arrived) => message = arrived,
-                None => break None,
-            }
-        };
-        if !ready.is_empty() {
-            let metrics = ready.iter().map(|metric| &metric[..]);
+        let read = next(&mut arrived, &mut body, &stop).await;
+        if arrived.messages().len() > 0 {
             router
-                .route(protocol, metrics)
+                .route(protocol, arrived.messages())
                 .map_err(|error| unavailable(protocol, error))?;
-            ready.clear();
+            arrived.clear();
         }
-        if let Some(ended) = ended {
-            return ended.inspect_err(|status| refuse(protocol, "stream", status.message()));
+        let ended = read.inspect_err(|status| refuse(protocol, "stream", status.message()))?;
+        if ended {
+            return Ok(());
         }
     }
 }
 
-/// The next message; none once the proxy is leaving and the sender is silent.
-fn next(
-    stream: &mut Streaming<Bytes>,
+/// Waits for messages. Returns whether there will be no more: the body has ended, or the proxy is leaving and the sender is silent.
+async fn next(
+    arrived: &mut Arrived,
+    body: &mut Body,
     stop: &CancellationToken,
-) -> impl Future<Output = Result<Option<Bytes>, Status>> {
-    let silence = async {
+) -> Result<bool, Status> {
+    let mut silence = pin!(async {
         stop.cancelled().await;
         tokio::time::sleep(SILENCE).await;
-    };
-    async {
-        tokio::select! {
-            biased;
-            message = stream.message() => message,
-            () = silence => Ok(None),
-        }
-    }
+    });
+    poll_fn(|context| match arrived.poll_read(body, STRETCH, context) {
+        Poll::Pending => silence.as_mut().poll(context).map(|()| Ok(true)),
+        read => read,
+    })
+    .await
 }
 
 fn unavailable(protocol: Protocol, error: NoDestination) -> Status {

@@ -1,6 +1,7 @@
 //! How metrics come in: gRPC, unary and streamed ([`grpc`]), and legacy JSON ([`import`]).
 
 mod activity;
+mod body;
 pub mod grpc;
 pub mod import;
 

@@ -156,9 +156,25 @@ impl Ring {
     /// The index in [`Self::members`] of the member that owns this key; `None` only if no member has any weight.
     #[inline]
     pub fn owner(&self, key: &[u8]) -> Option<usize> {
+        self.owner_at(self.spot(key))
+    }
+
+    /// Where this key falls on the circle, to be asked for with [`Self::owner_at`]. It means something to rings of the same algorithm only.
+    #[inline]
+    pub fn spot(&self, key: &[u8]) -> u64 {
         match &self.placement {
-            Placement::Slots(slots) => slots.owner(key),
-            Placement::Veneur(points) => points.owner(key),
+            Placement::Slots(_) => slots::Slots::spot(key),
+            Placement::Veneur(_) => veneur::Points::spot(key).into(),
+        }
+    }
+
+    /// The index in [`Self::members`] of the member that owns what falls there; see [`Self::owner`].
+    #[inline]
+    pub fn owner_at(&self, spot: u64) -> Option<usize> {
+        match &self.placement {
+            Placement::Slots(slots) => slots.owner_at(spot),
+            // As many bits as its hash has.
+            Placement::Veneur(points) => points.owner_at(spot as u32),
         }
     }
 

@@ -66,10 +66,16 @@ impl Slots {
         self.owners.iter().for_each(|&owner| give(owner, part));
     }
 
-    /// The index of the member that owns this key.
+    /// The hash of a key.
     #[inline]
-    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
-        let slot = xxh3_64_with_seed(key, SEED) >> SLOT_SHIFT;
+    pub(super) fn spot(key: &[u8]) -> u64 {
+        xxh3_64_with_seed(key, SEED)
+    }
+
+    /// The index of the member that owns keys of this hash.
+    #[inline]
+    pub(super) fn owner_at(&self, spot: u64) -> Option<usize> {
+        let slot = spot >> SLOT_SHIFT;
         self.owners
             .get(slot as usize)
             .map(|&owner| usize::from(owner))
@@ -164,7 +170,8 @@ mod tests {
             let start = hash & !((1 << 44) - 1);
             let next = points.partition_point(|point| point.0 < start);
             let owner = points.get(next).unwrap_or(&points[0]).1;
-            assert_eq!(slots.owner(key.as_bytes()), Some(owner), "{key}");
+            assert_eq!(slots.owner_at(hash), Some(owner), "{key}");
+            assert_eq!(Slots::spot(key.as_bytes()), hash);
         }
     }
 }

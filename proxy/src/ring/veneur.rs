@@ -46,11 +46,16 @@ impl Points {
         }
     }
 
-    /// The index of the member that owns this key.
+    /// The hash of a key.
     #[inline]
-    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
-        let place = crc32fast::hash(key);
-        let next = self.0.partition_point(|point| point.0 <= place);
+    pub(super) fn spot(key: &[u8]) -> u32 {
+        crc32fast::hash(key)
+    }
+
+    /// The index of the member that owns keys of this hash.
+    #[inline]
+    pub(super) fn owner_at(&self, spot: u32) -> Option<usize> {
+        let next = self.0.partition_point(|point| point.0 <= spot);
         self.0
             .get(next)
             .or_else(|| self.0.first())
@@ -83,6 +88,7 @@ mod tests {
         let points = Points::place(&members);
         let place = position(0, "10.0.0.1:8128");
         let after = points.0.iter().find(|point| point.0 > place).unwrap().1;
-        assert_eq!(points.owner(b"010.0.0.1:8128"), Some(usize::from(after)));
+        let spot = Points::spot(b"010.0.0.1:8128");
+        assert_eq!(points.owner_at(spot), Some(usize::from(after)));
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tributary_node::tap::Taps;
-use tributary_proto::scan::{self, Entries, Scanned};
+use tributary_proto::scan::{self, Scanned};
 
 use crate::changes::Changes;
 use crate::destination::{Batch, Budget, Held};
@@ -192,9 +192,9 @@ impl Router {
     ///
     /// # Errors
     /// [`Refused`]; nothing was taken.
-    pub(crate) fn take(
+    pub(crate) fn take<'m>(
         &self,
-        metrics: Entries<'_>,
+        metrics: impl ExactSizeIterator<Item = &'m [u8]> + Clone,
         bytes: usize,
         flushed_at: Option<u64>,
         within: Duration,
@@ -379,7 +379,7 @@ impl Router {
 }
 
 /// Whether the first metric that can be read carries a stamp.
-fn begins_stamped(mut metrics: Entries<'_>) -> bool {
+fn begins_stamped<'m>(mut metrics: impl Iterator<Item = &'m [u8]>) -> bool {
     metrics
         .find_map(|metric| Scanned::scan(metric).ok())
         .is_some_and(|scanned| scanned.stamp.is_some())

@@ -87,15 +87,15 @@ impl Table {
         &self.destinations
     }
 
-    /// The place of a metric's owner among them. `key` is room to work in.
+    /// Where a metric's key falls on the ring. `key` is room to work in.
     #[inline]
-    fn owner(&self, metric: &Scanned<'_>, key: &mut Vec<u8>) -> Option<usize> {
+    fn spot(&self, metric: &Scanned<'_>, key: &mut Vec<u8>) -> u64 {
         key.clear();
         metric.routing_key(
             |tag| self.ignored.contains(tag),
             |piece| key.extend_from_slice(piece),
         );
-        self.ring.owner(key)
+        self.ring.spot(key)
     }
 
     /// Where an address stands among them.
@@ -210,16 +210,41 @@ impl<'t> Way<'t> {
     }
 
     /// The lane of a metric. `key` is room to work in.
-    #[inline]
     pub(super) fn lane(&self, metric: &Scanned<'_>, key: &mut Vec<u8>) -> Option<usize> {
+        self.lane_at(self.spot(metric, key))
+    }
+
+    /// Where a metric's key falls. `key` is room to work in.
+    #[inline]
+    pub(super) fn spot(&self, metric: &Scanned<'_>, key: &mut Vec<u8>) -> Spot {
+        Spot {
+            now: self.now.spot(metric, key),
+            then: match &self.then {
+                Some((then, _)) => then.spot(metric, key),
+                None => 0,
+            },
+        }
+    }
+
+    /// The lane of what falls there.
+    #[inline]
+    pub(super) fn lane_at(&self, spot: Spot) -> Option<usize> {
         if let Some((then, lanes)) = &self.then {
-            let owner = then.owner(metric, key);
+            let owner = then.ring.owner_at(spot.then);
             if let Some(Some(lane)) = owner.and_then(|owner| lanes.get(owner)) {
                 return Some(*lane);
             }
         }
-        self.now.owner(metric, key)
+        self.now.ring.owner_at(spot.now)
     }
+}
+
+/// Where a key falls on the rings of a [`Way`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    now: u64,
+    /// Means nothing if there is no other moment's ring.
+    then: u64,
 }
 
 #[cfg(test)]
