@@ -10,6 +10,7 @@ mod fields;
 mod frame;
 mod metric;
 mod tags;
+pub mod value;
 mod wire;
 
 pub use frame::{Entries, FrameError, Frames, entries, frame_into, framed_len, frames};

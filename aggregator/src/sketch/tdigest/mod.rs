@@ -23,6 +23,7 @@ mod quantile;
 mod wire;
 
 pub use error::DigestError;
+pub use wire::ReceivedDigest;
 
 /// The compression of Veneur's histograms and timers.
 pub const DEFAULT_COMPRESSION: f64 = 100.0;
@@ -36,7 +37,7 @@ pub(crate) struct Centroid {
 
 /// The distribution of a series of weighted values, in bounded memory.
 ///
-/// Uses no heap until the first sample, 64 bytes from the first to the fourth, and about 3 KB once it has seen many.
+/// Uses no heap until the first sample, 64 bytes from the first to the fourth, and up to 4 KB once it has seen many.
 #[derive(Debug, Clone)]
 pub struct TDigest {
     /// The head: sorted and folded. Behind it the tail: as it came.

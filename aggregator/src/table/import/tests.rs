@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tributary_proto::metricpb::{
     CounterValue, GaugeValue, HistogramValue, Scope as WireScope, SetValue,
 };
-use tributary_proto::tdigest::Centroid;
+use tributary_proto::tdigest::{Centroid, MergingDigestData};
 
 use super::*;
 use crate::table::tests::emitted;
