@@ -6,20 +6,23 @@
 //! Counters and gauges go to the global series whatever their scope says, sets to the mixed one, histograms and timers to the one of their scope,
 //! as with Veneur. Tags are sorted here, so that senders who do not sort them share a series.
 
+mod plain;
+
 use std::sync::atomic::Ordering;
 
 use prost::Message;
 use thiserror::Error;
 use tributary_proto::metricpb::metric::Value;
 use tributary_proto::metricpb::{self, Metric, Type};
-use tributary_proto::scan::{Scanned, ValueField, value};
+use tributary_proto::scan::Scanned;
 
+use self::plain::{Plain, join_sorted};
 use super::canon::effective_scope;
 use super::sampler::Sampler;
 use super::wanted::{KeyParts, NamedParts};
 use super::writer::Writer;
 use super::{Brought, shown};
-use crate::key::{Key, Kind, SEPARATOR, Scope, Tags};
+use crate::key::{Key, Kind, Scope};
 use crate::sketch::{DigestError, HllError, HyperLogLog, ReceivedDigest};
 
 /// Why a forwarded metric was refused.
@@ -203,24 +206,14 @@ impl Writer {
 
     /// Merges a metric without decoding it, as nearly all are merged. `None` if it is not of the usual form, or something seems to be wrong with it, or
     /// somebody wants to see it decoded: then nothing was merged.
-    #[inline]
     fn merge_plain(&mut self, bytes: &[u8]) -> Option<Result<(), ImportError>> {
         if self.taps.open().is_some() {
             return None;
         }
         let metric = Scanned::scan(bytes).ok()?;
-        let kind = of_type(metric.kind);
-        let contribution = Contribution::read(kind, &metric, &mut self.received)?;
-        let (origin, flush) = metric
-            .stamp
-            .map_or((0, 0), |stamp| (stamp.origin, stamp.flush));
-        let of = Of {
-            name: metric.name,
-            kind,
-            scope: import_scope(metric.name, kind, metric.scope).ok()?,
-            sent: Sent::of(origin, flush, metric.interval),
-        };
-        Some(self.merge_contribution(of, metric.tags(), contribution))
+        let plain = Plain::of(&metric)?;
+        let contribution = plain.value.contribution(&mut self.received)?;
+        Some(self.merge_contribution(plain.of, metric.tags(), contribution))
     }
 
     #[inline]
@@ -243,6 +236,7 @@ impl Writer {
             received,
             ..
         } = self;
+        joined.clear();
         join_sorted(joined, tags);
         let hash = Key::hash_of(name, kind, scope, joined);
         let parts = KeyParts {
@@ -257,45 +251,18 @@ impl Writer {
                 contribution.merge_into(sampler, sent, received)
             })
             .map_err(|fault| fault.of_metric(name, kind))?;
-        let origin = match sent {
-            Sent::Flushed { origin, .. } | Sent::HandedOver { origin } => origin,
-        };
-        table.watched.note(hash, origin);
+        table.watched.note(hash, sent.origin());
         Ok(())
     }
 }
 
 /// What a metric is, apart from its tags and its value.
+#[derive(Clone, Copy)]
 struct Of<'a> {
     name: &'a str,
     kind: Kind,
     scope: Scope,
     sent: Sent,
-}
-
-/// Joins tags as [`Tags::joined`] has them, sorted. A tag that holds the separator counts as two, which have to be apart before they are sorted: a tier above
-/// gets them as two.
-#[inline]
-fn join_sorted<'a>(joined: &mut String, tags: impl Iterator<Item = &'a str> + Clone) {
-    joined.clear();
-    let (mut count, mut last, mut is_sorted) = (0, "", true);
-    for tag in tags.clone() {
-        Tags::join(joined, tag, count == 0);
-        is_sorted &= last <= tag;
-        last = tag;
-        count += 1;
-    }
-    let is_separator = |byte: &u8| *byte == SEPARATOR as u8;
-    let separators = joined.as_bytes().iter().filter(|byte| is_separator(byte));
-    if is_sorted && (count == 0 || separators.count() < count) {
-        return;
-    }
-    let mut apart: Vec<&str> = tags.flat_map(|tag| tag.split(SEPARATOR)).collect();
-    apart.sort_unstable();
-    joined.clear();
-    for (position, tag) in apart.into_iter().enumerate() {
-        Tags::join(joined, tag, position == 0);
-    }
 }
 
 fn kind(name: &str, number: i32) -> Result<Kind, ImportError> {
@@ -346,6 +313,12 @@ enum Sent {
 }
 
 impl Sent {
+    fn origin(self) -> u64 {
+        match self {
+            Self::Flushed { origin, .. } | Self::HandedOver { origin } => origin,
+        }
+    }
+
     fn of(origin: u64, flush: u64, interval: u64) -> Self {
         match interval {
             0 => Self::Flushed { origin, flush },
@@ -407,27 +380,6 @@ impl Contribution {
                 Err(error) => Err(Fault::Set(error)),
             },
             _ => Err(Fault::Mismatch),
-        }
-    }
-
-    /// As [`Contribution::of`], from the encoded value; `None` where a decoder has to say what it is, or what is wrong with it.
-    #[inline]
-    fn read(kind: Kind, metric: &Scanned<'_>, received: &mut ReceivedDigest) -> Option<Self> {
-        let content = metric.content?;
-        match (kind, metric.value?) {
-            (Kind::Counter, ValueField::Counter) => value::counter(content).map(Self::Total),
-            (Kind::Gauge, ValueField::Gauge) => value::gauge(content)
-                .filter(|level| level.is_finite())
-                .map(Self::Level),
-            (Kind::Histogram | Kind::Timer, ValueField::Histogram) => {
-                let is_whole = received.read(value::inner(content)?) && !received.is_empty();
-                is_whole.then_some(Self::Digest)
-            }
-            (Kind::Set, ValueField::Set) => {
-                let sketch = HyperLogLog::from_bytes(value::inner(content)?);
-                sketch.ok().map(Self::Set)
-            }
-            _ => None,
         }
     }
 
