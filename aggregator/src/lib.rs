@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod metrics;
 mod overview;
 pub mod point;
+pub mod points;
 pub mod sample;
 pub mod sink;
 pub mod sketch;

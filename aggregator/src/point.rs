@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key::Tags;
+use crate::points::Points;
 use crate::sample::Event;
 
 /// One finished value.
@@ -82,7 +83,7 @@ impl fmt::Display for Name<'_> {
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// In no particular order.
-    pub points: Vec<Point>,
+    pub points: Points,
     /// Events since the flush before.
     pub events: Vec<Event>,
     /// The host that emits; empty when configured so.

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::allocator;
 use crate::admin::{self, Admin, Limits, ListenError, Readiness};
+use crate::allocator;
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::inherited;

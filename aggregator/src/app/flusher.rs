@@ -187,7 +187,7 @@ impl Flusher {
                 events: emission.events.len() as u64,
                 ..Entry::of(&emission.counts)
             };
-            batch.points = emission.points;
+            batch.points = emission.points.into();
             batch.events = emission.events;
             let batch = Arc::new(batch);
             overview.keep(&batch, &emission.busiest, &sinks, settings.timestamp);
