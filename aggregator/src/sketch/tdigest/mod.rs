@@ -5,7 +5,8 @@
 //!
 //! What always holds:
 //! - every mean is finite, every weight is finite and above 0, and their sum at most [`DigestError::MAX_WEIGHT`];
-//! - `head` centroids come first and ascend by mean; the tail behind them is no longer than a capacity that follows from the compression;
+//! - `head` centroids come first and ascend by mean; the tail behind them is no longer than a capacity that follows from the compression, or, where other
+//!   digests were merged, than `merge::MERGED_TAIL`;
 //! - an empty digest has `min` = +∞ and `max` = −∞, any other has finite ones with `min` ≤ every mean ≤ `max`
 //!   (a folded mean may miss that by its last rounding).
 //!
