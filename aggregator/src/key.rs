@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// What a series measures. Decides the sampler and is part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,10 +155,21 @@ impl Key {
 
     /// The hash of the key with these parts, without making it; `joined` as [`Tags::joined`] has it.
     pub(crate) fn hash_of(name: &str, kind: Kind, scope: Scope, joined: &str) -> u64 {
+        let pieces = [
+            name.as_bytes(),
+            &[0xff, kind as u8, scope as u8],
+            joined.as_bytes(),
+        ];
+        // One piece of memory is hashed in a fraction of the time that it takes to set a hasher up for several.
+        let mut whole = [0; 256];
+        let mut room = &mut whole[..];
+        let fits = pieces.iter().all(|piece| room.write_all(piece).is_ok());
+        let left = room.len();
+        if fits {
+            return xxh3_64(whole.get(..whole.len() - left).unwrap_or_default());
+        }
         let mut hasher = Xxh3::new();
-        hasher.update(name.as_bytes());
-        hasher.update(&[0xff, kind as u8, scope as u8]);
-        hasher.update(joined.as_bytes());
+        pieces.iter().for_each(|piece| hasher.update(piece));
         hasher.digest()
     }
 
@@ -220,6 +232,16 @@ mod tests {
     fn empty_tags_between_others_are_kept() {
         assert_eq!(Tags::new(["", ""]).iter().collect::<Vec<_>>(), ["", ""]);
         assert_eq!(Tags::default().iter().count(), 0);
+    }
+
+    #[test]
+    fn a_hash_is_that_of_all_parts_in_a_row_whatever_their_length() {
+        for length in [0, 1, 16, 100, 240, 241, 251, 252, 253, 254, 300, 2000] {
+            let tags = "t".repeat(length);
+            let whole = [b"n\xff\x04\x02", tags.as_bytes()].concat();
+            let hash = Key::hash_of("n", Kind::Timer, Scope::Global, &tags);
+            assert_eq!(hash, xxh3_64(&whole), "{length}");
+        }
     }
 
     #[test]

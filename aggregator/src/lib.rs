@@ -16,6 +16,7 @@ pub mod metrics;
 mod options;
 mod overview;
 pub mod point;
+pub mod points;
 pub mod receipt;
 pub mod sample;
 pub mod sink;

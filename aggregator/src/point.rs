@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key::Tags;
+use crate::points::Points;
 use crate::receipt::Receipt;
 use crate::sample::Event;
 
@@ -159,7 +160,7 @@ impl fmt::Display for Name<'_> {
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// In no particular order.
-    pub points: Vec<Point>,
+    pub points: Points,
     /// Events since the flush before.
     pub events: Vec<Event>,
     /// The host that emits; empty when configured so.

@@ -193,7 +193,7 @@ impl Flusher {
                 events: emission.events.len() as u64,
                 ..Entry::of(&emission.counts)
             };
-            batch.points = emission.points;
+            batch.points = emission.points.into();
             batch.events = emission.events;
             let batch = Arc::new(batch);
             outlet.look(|sinks| {

@@ -57,7 +57,7 @@ impl PointIntake for Outlet {
     fn pass(&self, points: Vec<Point>, receipt: Receipt) {
         metrics::POINTS_PASSED.increment(points.len() as u64);
         self.send(Arc::new(Batch {
-            points,
+            points: points.into(),
             events: Vec::new(),
             hostname: Arc::clone(&self.0.hostname),
             interval: Duration::ZERO,

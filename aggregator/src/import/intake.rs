@@ -29,8 +29,9 @@ const IDLE_WRITERS: usize = 64;
 /// Metrics of a long stream after which the counters are brought up to date.
 const TALLY_EVERY: u64 = 256;
 
-/// Metrics whose stamps are looked up at one go: enough that the lock is a small part of the work, few enough that no other waits long for it.
-pub(super) const CHUNK: usize = 256;
+/// Metrics that are judged and merged at one go: enough that locks, and the wait for memory, are a small part of the work, few enough that no other waits long
+/// for the locks.
+pub(super) const CHUNK: usize = 512;
 
 /// What imported metrics are merged into.
 pub trait Merge: Send {
@@ -41,6 +42,17 @@ pub trait Merge: Send {
     fn merge_encoded(&mut self, bytes: Bytes) -> Result<(), &'static str> {
         let metric = Metric::decode(bytes).map_err(|_| "decode")?;
         self.merge(metric)
+    }
+
+    /// Merges the metrics that `batch` encodes, and tells what became of each, in any order.
+    fn merge_batch(
+        &mut self,
+        batch: Vec<Bytes>,
+        outcome: &mut dyn FnMut(Result<(), &'static str>),
+    ) {
+        for metric in batch {
+            outcome(self.merge_encoded(metric));
+        }
     }
 }
 
@@ -57,6 +69,19 @@ impl Merge for Writer {
             debug!(%error, "metric refused at import");
             error.cause()
         })
+    }
+
+    fn merge_batch(
+        &mut self,
+        batch: Vec<Bytes>,
+        outcome: &mut dyn FnMut(Result<(), &'static str>),
+    ) {
+        self.import_batch(&batch, |merged| {
+            outcome(merged.map_err(|error| {
+                debug!(%error, "metric refused at import");
+                error.cause()
+            }));
+        });
     }
 }
 
@@ -272,14 +297,10 @@ impl Tally {
         };
         let open = interval.as_deref().copied().flatten();
         intake.judge(&self.stamps, open, &mut judgements);
+        let mut batch = Vec::with_capacity(chunk.len());
         for (metric, judgement) in chunk.drain(..).zip(&judgements) {
             match judgement {
-                Judgement::Unstamped | Judgement::Stamped(Verdict::New) => {
-                    if let Some(writer) = &mut self.writer {
-                        let outcome = writer.merge_encoded(metric);
-                        self.count(outcome);
-                    }
-                }
+                Judgement::Unstamped | Judgement::Stamped(Verdict::New) => batch.push(metric),
                 Judgement::Stamped(Verdict::Repeat) => self.repeated += 1,
                 Judgement::Stamped(Verdict::Forgotten) => self.skip("stamp_forgotten", 1),
                 Judgement::Stamped(Verdict::Absurd) => self.skip("stamp_absurd", 1),
@@ -289,9 +310,29 @@ impl Tally {
                 }
             }
             self.seen = self.seen.saturating_add(1);
+        }
+        let metrics = judgements.len();
+        self.judgements = judgements;
+        self.merge_batch(batch);
+        drop(interval);
+        // All at once is no more than a chunk: others get their turn between two.
+        for _ in 0..metrics {
             consume_budget().await;
         }
-        self.judgements = judgements;
+    }
+
+    fn merge_batch(&mut self, batch: Vec<Bytes>) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        let (merged, skipped) = (&mut self.merged, &mut self.skipped);
+        writer.merge_batch(batch, &mut |outcome| match outcome {
+            Ok(()) => *merged += 1,
+            Err(cause) => *skipped.entry(cause).or_default() += 1,
+        });
+        if self.merged >= TALLY_EVERY {
+            self.write();
+        }
     }
 
     /// The positions of the encoded metrics that were not taken, because they were handed over for an interval that is not open here.

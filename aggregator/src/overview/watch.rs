@@ -232,7 +232,7 @@ impl Watches {
                 let own: Vec<Point> = own.map(|point| (*point).clone()).collect();
                 last.points = own.iter().map(Emitted::of).collect();
                 last.sinks = sinks.verdicts(&Arc::new(Batch {
-                    points: own,
+                    points: own.into(),
                     ..Batch::default()
                 }));
             }

@@ -217,7 +217,7 @@ mod tests {
             tags: vec!["team:a".to_owned()],
         };
         Batch {
-            points: vec![gauge, check],
+            points: vec![gauge, check].into(),
             events: vec![event],
             hostname: "g1".into(),
             interval: Duration::from_secs(10),

@@ -276,7 +276,7 @@ mod tests {
             check: None,
         };
         Arc::new(Batch {
-            points: vec![point; points],
+            points: vec![point; points].into(),
             ..Batch::default()
         })
     }

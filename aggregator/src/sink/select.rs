@@ -122,7 +122,7 @@ impl<'a> Selection<'a> {
         let batch = match self.kept {
             None => Arc::clone(batch),
             Some(points) => Arc::new(Batch {
-                points,
+                points: points.into(),
                 events: batch.events.clone(),
                 hostname: Arc::clone(&batch.hostname),
                 interval: batch.interval,
@@ -162,7 +162,7 @@ mod tests {
 
     fn batch(points: Vec<Point>) -> Arc<Batch> {
         Arc::new(Batch {
-            points,
+            points: points.into(),
             ..Batch::default()
         })
     }
@@ -280,7 +280,7 @@ mod tests {
                 .filter(|point| point.value.is_finite() && fits(max_name_length, point.name_len()) && fits(max_tags, point.tags.iter().count()))
                 .cloned()
                 .collect();
-            prop_assert_eq!(&selected.batch.points, &expected);
+            prop_assert_eq!(&*selected.batch.points, &expected);
             let verdicts = [Verdict::MaxNameLength, Verdict::MaxTags, Verdict::NotFinite];
             let held_back: usize = verdicts.iter().map(|verdict| selected.tally.of(*verdict)).sum();
             prop_assert_eq!(selected.tally.of(Verdict::Flushed), expected.len());

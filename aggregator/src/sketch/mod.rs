@@ -10,4 +10,4 @@ pub mod hll;
 pub mod tdigest;
 
 pub use hll::{HllError, HyperLogLog};
-pub use tdigest::{DigestError, TDigest};
+pub use tdigest::{DigestError, ReceivedDigest, TDigest};

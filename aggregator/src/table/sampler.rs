@@ -29,6 +29,15 @@ impl Sampler {
             Kind::Status => Self::Status(Box::default()),
         }
     }
+
+    /// Reads where the next contribution will go, for [`super::shard::Shard::look_at`].
+    #[inline]
+    pub(super) fn look(&self) -> u64 {
+        match self {
+            Self::Distribution(distribution) => distribution.digest.look(),
+            _ => 0,
+        }
+    }
 }
 
 /// A counter's total: exact for whole contributions, with the sum of what stood after their points beside it.

@@ -102,6 +102,19 @@ impl Shard {
         }
     }
 
+    /// Reads a little of everything that merging into the series with this hash will read, so that it is near by then. The result means nothing; whoever asks for
+    /// several series before the first is needed waits once for all of them.
+    #[inline]
+    pub(super) fn look_at(&self, hash: u64) -> u64 {
+        let found = self.series.find(hash, |series| series.key.hash64() == hash);
+        found.map_or(0, |Series { key, sampler, .. }| {
+            let (name, tags) = (key.name().as_bytes(), key.tags().joined().as_bytes());
+            let ends = [name.first(), tags.first(), tags.last()];
+            let ends = ends.into_iter().flatten().copied().map(u64::from);
+            ends.fold(sampler.look(), u64::wrapping_add)
+        })
+    }
+
     /// Finds the wanted series, or room for it; `None` if the cap leaves none.
     #[inline]
     pub(super) fn seat(&mut self, wanted: &mut impl Wanted) -> Option<Seat<'_>> {

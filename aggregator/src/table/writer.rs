@@ -12,6 +12,7 @@ use super::sampler::Sampler;
 use super::{Brought, Table, shown};
 use crate::key::Kind;
 use crate::sample::{Check, Event, Sample, Value};
+use crate::sketch::ReceivedDigest;
 
 /// Why a sample was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -60,6 +61,8 @@ pub struct Writer {
     pub(super) names: Names,
     /// Reused by imports for the tags of the metric at hand.
     pub(super) joined: String,
+    /// Reused by imports for the digest of the metric at hand.
+    pub(super) received: ReceivedDigest,
     /// Of its own: a metric looks there, at nothing else that is shared.
     pub(super) taps: Taps,
 }
@@ -72,6 +75,7 @@ impl Writer {
             taps: table.taps.clone(),
             table,
             joined: String::new(),
+            received: ReceivedDigest::default(),
         }
     }
 

@@ -37,6 +37,10 @@ pub(super) struct Found {
     pub(super) kind: i32,
     pub(super) scope: i32,
     pub(super) value: Option<ValueField>,
+    /// How many value fields there are.
+    values: u32,
+    /// The last one's content: how many bytes it has, and how many follow it.
+    content: (usize, usize),
     origin: u64,
     flush: u64,
     index: u32,
@@ -82,6 +86,15 @@ impl Found {
             flush: self.flush,
             index: self.index,
         })
+    }
+
+    /// What the value field holds, if there is exactly one: several are for a decoder to put together.
+    #[inline]
+    pub(super) fn content<'a>(&self, metric: &'a [u8]) -> Option<&'a [u8]> {
+        let (length, left) = self.content;
+        let end = metric.len().checked_sub(left)?;
+        let content = metric.get(end.checked_sub(length)?..end)?;
+        (self.values == 1).then_some(content)
     }
 
     /// Reads a name and tags from the start of a message, as long as they are plain.
@@ -147,8 +160,10 @@ impl Found {
         value: ValueField,
     ) -> Result<(), WireError> {
         field.must_be(DELIMITED)?;
-        reader.delimited()?;
+        let content = reader.delimited()?;
         self.value = Some(value);
+        self.values = self.values.saturating_add(1);
+        self.content = (content.len(), reader.0.len());
         Ok(())
     }
 

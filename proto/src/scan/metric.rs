@@ -47,6 +47,8 @@ pub struct Scanned<'a> {
     pub interval: u64,
     /// The last value field seen, not looked into; `None` if there is none.
     pub value: Option<ValueField>,
+    /// The encoded message in the value field; `None` if there is none, or more than one.
+    pub content: Option<&'a [u8]>,
     tags: TagIter<'a>,
 }
 
@@ -120,6 +122,7 @@ impl<'a> Scanned<'a> {
             stamp: found.stamp(),
             interval: found.interval,
             value: found.value,
+            content: found.content(metric),
             tags,
         })
     }

@@ -11,6 +11,7 @@ mod frame;
 mod metric;
 mod pieces;
 mod tags;
+pub mod value;
 mod wire;
 
 pub use frame::{Entries, FrameError, Frames, entries, frame_into, framed_len, frames};

@@ -34,7 +34,7 @@ fn batch(name: &str) -> Batch {
         tags: Vec::new(),
     };
     Batch {
-        points: vec![point],
+        points: vec![point].into(),
         events: vec![event],
         hostname: "g1".into(),
         interval: Duration::from_secs(10),

@@ -7,9 +7,18 @@
 //! once for each centroid that opens, by the addition theorem, sin(B + θ) = sin B · cos θ + cos B · sin θ, with θ = π ÷ compression the angle of one step.
 //! Only a weight within [`DOUBT`] of the limit is decided by arcsines, with the roundings that Veneur's decision has.
 
+use std::cell::RefCell;
 use std::f64::consts::PI;
 
 use super::{Centroid, TDigest};
+
+/// How many centroids of a pass's memory are kept for the next pass of the thread.
+const MOST_KEPT: usize = 1024;
+
+thread_local! {
+    /// What a pass folds, before it takes its place in the digest: so a pass asks for no memory.
+    static FOLDED: RefCell<Vec<Centroid>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Half the width of the band around the limit in which rounding may decide, as a share of the total weight. The roundings of either way to compute the limit
 /// are below 1e-15 at any compression; a thousand times that costs nothing.
@@ -23,34 +32,34 @@ impl TDigest {
         }
         let total = self.head_weight + self.tail_weight;
         let mut pass = Pass::new(self.compression, total);
-        if self.head == 0 {
+        let (centroids, head) = (&mut self.centroids, self.head);
+        if let Some(tail) = centroids.get_mut(head..) {
+            sort(tail);
+        }
+        if head == 0 {
             // The usual digest of an interval sees its only pass at the flush: nothing to merge with, so it is folded where it lies.
-            sort(&mut self.centroids);
-            if let Some(first) = self.centroids.first() {
+            if let Some(first) = centroids.first() {
                 pass.open(first.weight);
             }
-            self.centroids.dedup_by(|next, kept| pass.folds(next, kept));
-            self.centroids.shrink_to(pass.most());
+            centroids.dedup_by(|next, kept| pass.folds(next, kept));
         } else {
-            let (head, tail) = self.centroids.split_at_mut(self.head);
-            sort(tail);
-            self.centroids = pass.merge(head, tail);
+            FOLDED.with_borrow_mut(|folded| {
+                let (head, tail) = centroids.split_at(head);
+                folded.clear();
+                pass.merge(head, tail, folded);
+                centroids.clear();
+                centroids.extend_from_slice(folded);
+                // What a large digest of a peer left behind is not kept.
+                folded.shrink_to(MOST_KEPT);
+            });
         }
+        self.centroids.shrink_to(self.most_centroids());
         self.folded(total);
     }
 
-    /// Folds the tail and more centroids, which never were in the tail, into the head in one pass.
-    pub(super) fn compress_with(&mut self, more: impl ExactSizeIterator<Item = Centroid>) {
-        let (head, tail) = self.centroids.split_at(self.head);
-        let mut run = Vec::with_capacity(tail.len() + more.len());
-        run.extend_from_slice(tail);
-        run.extend(more);
-        let total = run
-            .iter()
-            .fold(self.head_weight, |sum, centroid| sum + centroid.weight);
-        sort(&mut run);
-        self.centroids = Pass::new(self.compression, total).merge(head, &run);
-        self.folded(total);
+    /// How many centroids a digest may keep memory for: as many as a walk leaves, and about a tail's more. The default has 4 KB.
+    pub(super) fn most_centroids(&self) -> usize {
+        256.max(2 * self.compression as usize + 2)
     }
 
     /// Notes that all centroids are head now.
@@ -117,23 +126,16 @@ impl Pass {
         }
     }
 
-    /// How many centroids a walk can leave: two side by side span more than one step, so there are never more than two to a step.
-    fn most(&self) -> usize {
-        2 * self.compression as usize + 2
-    }
-
-    /// Walks head and tail together; of equal means the tail's comes first.
-    fn merge(&mut self, head: &[Centroid], tail: &[Centroid]) -> Vec<Centroid> {
-        let mut out: Vec<Centroid> = Vec::with_capacity(self.most().min(head.len() + tail.len()));
+    /// Walks head and tail together into `out`, which is empty; of equal means the tail's comes first.
+    fn merge(&mut self, head: &[Centroid], tail: &[Centroid], out: &mut Vec<Centroid>) {
         let mut head = head.iter().copied().peekable();
         for &centroid in tail {
             while let Some(smaller) = head.next_if(|waiting| waiting.mean < centroid.mean) {
-                self.walk(smaller, &mut out);
+                self.walk(smaller, out);
             }
-            self.walk(centroid, &mut out);
+            self.walk(centroid, out);
         }
-        head.for_each(|centroid| self.walk(centroid, &mut out));
-        out
+        head.for_each(|centroid| self.walk(centroid, out));
     }
 
     /// Takes the walk one centroid further.
@@ -236,11 +238,9 @@ mod tests {
             .collect();
         let total = weights.iter().sum();
         let expected = plain(&sorted, compression, total);
-        assert_eq!(
-            Pass::new(compression, total).merge(&[], &sorted),
-            expected,
-            "compression {compression}"
-        );
+        let mut out = Vec::new();
+        Pass::new(compression, total).merge(&[], &sorted, &mut out);
+        assert_eq!(out, expected, "compression {compression}");
     }
 
     #[test]

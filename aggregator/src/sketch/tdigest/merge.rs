@@ -6,6 +6,10 @@
 
 use super::{Centroid, DigestError, TDigest};
 
+/// How many merged centroids may wait in the tail. A pass costs the walk over the whole head, whatever comes with it: the more wait, the fewer passes.
+/// With as many as this a digest's memory stays within 4 KB.
+pub(super) const MERGED_TAIL: usize = 124;
+
 impl TDigest {
     /// Takes in all that `other` has seen.
     ///
@@ -13,7 +17,7 @@ impl TDigest {
     /// [`DigestError::WeightOverflow`], with nothing taken.
     pub fn merge(&mut self, other: &Self) -> Result<(), DigestError> {
         self.has_room_for(other.count())?;
-        self.take_in(other.centroids.iter().copied());
+        self.take_in(&other.centroids);
         self.widen(other.min, other.max);
         self.reciprocal_sum += other.reciprocal_sum;
         Ok(())
@@ -44,18 +48,24 @@ impl TDigest {
         Ok(())
     }
 
-    /// Puts centroids on the tail if they all fit, or else sends tail and centroids through one pass.
-    pub(super) fn take_in(&mut self, centroids: impl ExactSizeIterator<Item = Centroid>) {
-        let fits = self.tail_len() + centroids.len() <= self.tail_capacity();
-        if !fits && self.head > 0 {
-            return self.compress_with(centroids);
-        }
-        let from = self.centroids.len();
-        self.centroids.extend(centroids);
-        let added = self.centroids.iter().skip(from);
-        self.tail_weight = added.fold(self.tail_weight, |sum, centroid| sum + centroid.weight);
-        if !fits {
+    /// Puts centroids on the tail, and sends all of it through one pass if it is longer then than a tail may be.
+    pub(super) fn take_in(&mut self, centroids: &[Centroid]) {
+        self.make_room(centroids.len());
+        self.centroids.extend_from_slice(centroids);
+        let weights = centroids.iter().map(|centroid| centroid.weight);
+        self.tail_weight = weights.fold(self.tail_weight, |sum, weight| sum + weight);
+        if self.tail_len() > MERGED_TAIL.max(self.tail_capacity()) {
             self.compress();
+        }
+    }
+
+    /// Asks for memory in few steps, and never for much more than a full digest needs.
+    fn make_room(&mut self, more: usize) {
+        let (needed, most) = (self.centroids.len() + more, self.most_centroids());
+        let capacity = self.centroids.capacity();
+        if needed > capacity {
+            let wanted = (2 * capacity).min(most).max(needed);
+            self.centroids.reserve_exact(wanted - self.centroids.len());
         }
     }
 

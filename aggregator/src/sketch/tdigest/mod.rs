@@ -5,7 +5,8 @@
 //!
 //! What always holds:
 //! - every mean is finite, every weight is finite and above 0, and their sum at most [`DigestError::MAX_WEIGHT`];
-//! - `head` centroids come first and ascend by mean; the tail behind them is no longer than a capacity that follows from the compression;
+//! - `head` centroids come first and ascend by mean; the tail behind them is no longer than a capacity that follows from the compression, or, where other
+//!   digests were merged, than `merge::MERGED_TAIL`;
 //! - an empty digest has `min` = +∞ and `max` = −∞, any other has finite ones with `min` ≤ every mean ≤ `max`
 //!   (a folded mean may miss that by its last rounding).
 //!
@@ -23,6 +24,7 @@ mod quantile;
 mod wire;
 
 pub use error::DigestError;
+pub use wire::ReceivedDigest;
 
 /// The compression of Veneur's histograms and timers.
 pub const DEFAULT_COMPRESSION: f64 = 100.0;
@@ -36,7 +38,7 @@ pub(crate) struct Centroid {
 
 /// The distribution of a series of weighted values, in bounded memory.
 ///
-/// Uses no heap until the first sample, 64 bytes from the first to the fourth, and about 3 KB once it has seen many.
+/// Uses no heap until the first sample, 64 bytes from the first to the fourth, and up to 4 KB once it has seen many.
 #[derive(Debug, Clone)]
 pub struct TDigest {
     /// The head: sorted and folded. Behind it the tail: as it came.
@@ -129,6 +131,13 @@ impl TDigest {
     /// The accuracy parameter.
     pub fn compression(&self) -> f64 {
         self.compression
+    }
+
+    /// Reads where the next centroid will go, so that this memory is near by then. The result means nothing.
+    #[inline]
+    pub(crate) fn look(&self) -> u64 {
+        let last = self.centroids.last();
+        last.map_or(0, |centroid| centroid.weight.to_bits())
     }
 
     /// How many samples or merged centroids may wait before the next pass: 42 at compression 100. Part of what makes results equal to Veneur's.

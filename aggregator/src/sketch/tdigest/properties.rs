@@ -2,9 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use prost::Message;
 use tributary_proto::tdigest::{Centroid, MergingDigestData};
 
-use super::{DEFAULT_COMPRESSION, TDigest, golden};
+use super::{DEFAULT_COMPRESSION, ReceivedDigest, TDigest, golden};
 
 fn of(values: &[f64]) -> TDigest {
     let mut digest = TDigest::default();
@@ -218,6 +219,20 @@ proptest! {
         prop_assert_eq!(direct.count().to_bits(), through.count().to_bits());
         assert_sound(&mut direct);
         prop_assert_eq!(format!("{:?}", direct.to_proto()), format!("{:?}", through.to_proto()));
+    }
+
+    #[test]
+    fn merging_encoded_bytes_is_merging_the_message(values in values(), message in message()) {
+        let mut decoded = of(&values);
+        let mut encoded = decoded.clone();
+        let mut received = ReceivedDigest::default();
+        let bytes = message.encode_to_vec();
+        prop_assert!(received.read(&bytes));
+        // -0 is not written, and so reads as 0.
+        let message = MergingDigestData::decode(&*bytes).unwrap();
+        let refused = decoded.merge_proto(&message).map_err(|error| error.cause());
+        prop_assert_eq!(encoded.merge_received(&received).map_err(|error| error.cause()), refused);
+        prop_assert_eq!(format!("{:?}", encoded.to_proto()), format!("{:?}", decoded.to_proto()));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - a reciprocal sum that is infinite or NaN: samples of zero make it so, and nothing but the harmonic mean depends on it;
 //! - raw samples (`samples`): debug builds send them; they are left aside.
 
+use tributary_proto::scan::value::{self, DigestNumbers};
 use tributary_proto::tdigest::{Centroid as WireCentroid, MergingDigestData};
 
 use super::{Centroid, DEFAULT_COMPRESSION, DigestError, TDigest, compress};
@@ -18,7 +19,46 @@ struct Checked {
     weight: f64,
     min: f64,
     max: f64,
-    reciprocal_sum: f64,
+}
+
+/// A forwarded digest that is read but not yet merged. Its memory serves one digest after the other.
+#[derive(Debug, Clone, Default)]
+pub struct ReceivedDigest {
+    centroids: Vec<Centroid>,
+    numbers: DigestNumbers,
+}
+
+impl ReceivedDigest {
+    /// Reads an encoded `tdigest.MergingDigestData` in place of what was here. False where only a decoder can tell what the bytes are, or that
+    /// they are none: [`value::digest`] says when. What is read is not checked yet.
+    pub fn read(&mut self, data: &[u8]) -> bool {
+        let centroids = &mut self.centroids;
+        centroids.clear();
+        let read = value::digest(data, |mean, weight| {
+            centroids.push(Centroid { mean, weight });
+            // One more than is taken tells that they are too many.
+            centroids.len() <= DigestError::MAX_CENTROIDS
+        });
+        match read {
+            Some(numbers) => self.numbers = numbers,
+            None => return false,
+        }
+        true
+    }
+
+    /// Puts a decoded message in place of what was here.
+    pub fn put(&mut self, data: &MergingDigestData) {
+        self.numbers = numbers(data);
+        self.centroids.clear();
+        let wanted = data.main_centroids.iter().map(of_wire);
+        self.centroids
+            .extend(wanted.take(DigestError::MAX_CENTROIDS + 1));
+    }
+
+    /// Whether there is no centroid.
+    pub fn is_empty(&self) -> bool {
+        self.centroids.is_empty()
+    }
 }
 
 impl TDigest {
@@ -27,10 +67,11 @@ impl TDigest {
     /// # Errors
     /// What the module's doc says.
     pub fn from_proto(data: &MergingDigestData) -> Result<Self, DigestError> {
-        let Some(checked) = check(data)? else {
+        let mut centroids: Vec<Centroid> = data.main_centroids.iter().map(of_wire).collect();
+        let numbers = numbers(data);
+        let Some(checked) = check(&numbers, &centroids)? else {
             return Ok(Self::new(stated_compression(data)));
         };
-        let mut centroids: Vec<Centroid> = centroids(data).collect();
         if !centroids.is_sorted_by(|a, b| a.mean <= b.mean) {
             compress::sort(&mut centroids);
         }
@@ -41,7 +82,7 @@ impl TDigest {
             tail_weight: 0.0,
             min: checked.min,
             max: checked.max,
-            reciprocal_sum: checked.reciprocal_sum,
+            reciprocal_sum: numbers.reciprocal_sum,
             // As it is, below what `new` takes too: the centroids that came were made with it.
             compression: stated_compression(data),
         })
@@ -52,13 +93,23 @@ impl TDigest {
     /// # Errors
     /// Those of both, with nothing taken.
     pub fn merge_proto(&mut self, data: &MergingDigestData) -> Result<(), DigestError> {
-        let Some(checked) = check(data)? else {
+        let mut received = ReceivedDigest::default();
+        received.put(data);
+        self.merge_received(&received)
+    }
+
+    /// Takes in a forwarded digest that was read from its encoded bytes, as [`Self::merge_proto`] does.
+    ///
+    /// # Errors
+    /// The same, with nothing taken.
+    pub fn merge_received(&mut self, received: &ReceivedDigest) -> Result<(), DigestError> {
+        let Some(checked) = check(&received.numbers, &received.centroids)? else {
             return Ok(());
         };
         self.has_room_for(checked.weight)?;
-        self.take_in(centroids(data));
+        self.take_in(&received.centroids);
         self.widen(checked.min, checked.max);
-        self.reciprocal_sum += checked.reciprocal_sum;
+        self.reciprocal_sum += received.numbers.reciprocal_sum;
         Ok(())
     }
 
@@ -84,11 +135,20 @@ impl TDigest {
     }
 }
 
-fn centroids(data: &MergingDigestData) -> impl ExactSizeIterator<Item = Centroid> {
-    data.main_centroids.iter().map(|centroid| Centroid {
+fn of_wire(centroid: &WireCentroid) -> Centroid {
+    Centroid {
         mean: centroid.mean,
         weight: centroid.weight,
-    })
+    }
+}
+
+fn numbers(data: &MergingDigestData) -> DigestNumbers {
+    DigestNumbers {
+        compression: data.compression,
+        min: data.min,
+        max: data.max,
+        reciprocal_sum: data.reciprocal_sum,
+    }
 }
 
 fn stated_compression(data: &MergingDigestData) -> f64 {
@@ -100,34 +160,33 @@ fn stated_compression(data: &MergingDigestData) -> f64 {
 }
 
 /// Checks everything; `None` for a digest without samples.
-fn check(data: &MergingDigestData) -> Result<Option<Checked>, DigestError> {
-    if !(0.0..=DigestError::MAX_COMPRESSION).contains(&data.compression) {
-        return Err(DigestError::Compression(data.compression));
+fn check(numbers: &DigestNumbers, centroids: &[Centroid]) -> Result<Option<Checked>, DigestError> {
+    if !(0.0..=DigestError::MAX_COMPRESSION).contains(&numbers.compression) {
+        return Err(DigestError::Compression(numbers.compression));
     }
-    if data.main_centroids.is_empty() {
+    if centroids.is_empty() {
         return Ok(None);
     }
-    if data.main_centroids.len() > DigestError::MAX_CENTROIDS {
-        return Err(DigestError::Centroids(data.main_centroids.len()));
+    if centroids.len() > DigestError::MAX_CENTROIDS {
+        return Err(DigestError::Centroids(centroids.len()));
     }
-    let (mut min, mut max) = (data.min, data.max);
+    let (mut min, mut max) = (numbers.min, numbers.max);
     if !(min.is_finite() && max.is_finite() && min <= max) {
         return Err(DigestError::Range { min, max });
     }
     let mut weight = 0.0;
-    for centroid in &data.main_centroids {
-        let centroid = Centroid::checked(centroid.mean, centroid.weight)?;
-        weight += centroid.weight;
-        min = min.min(centroid.mean);
-        max = max.max(centroid.mean);
+    for &Centroid {
+        mean,
+        weight: share,
+    } in centroids
+    {
+        Centroid::checked(mean, share)?;
+        weight += share;
+        min = min.min(mean);
+        max = max.max(mean);
     }
     if weight > DigestError::MAX_WEIGHT {
         return Err(DigestError::WeightOverflow);
     }
-    Ok(Some(Checked {
-        weight,
-        min,
-        max,
-        reciprocal_sum: data.reciprocal_sum,
-    }))
+    Ok(Some(Checked { weight, min, max }))
 }

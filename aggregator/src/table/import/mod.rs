@@ -6,21 +6,24 @@
 //! Counters and gauges go to the global series whatever their scope says, sets to the mixed one, histograms and timers to the one of their scope,
 //! as with Veneur. Tags are sorted here, so that senders who do not sort them share a series.
 
+mod plain;
+
 use std::sync::atomic::Ordering;
 
 use prost::Message;
 use thiserror::Error;
 use tributary_proto::metricpb::metric::Value;
 use tributary_proto::metricpb::{self, Metric, Type};
-use tributary_proto::tdigest::MergingDigestData;
+use tributary_proto::scan::Scanned;
 
+use self::plain::{Plain, join_sorted};
 use super::canon::effective_scope;
 use super::sampler::Sampler;
 use super::wanted::{KeyParts, NamedParts};
 use super::writer::Writer;
 use super::{Brought, shown};
-use crate::key::{Key, Kind, SEPARATOR, Scope, Tags};
-use crate::sketch::{DigestError, HllError, HyperLogLog};
+use crate::key::{Key, Kind, Scope};
+use crate::sketch::{DigestError, HllError, HyperLogLog, ReceivedDigest};
 
 /// Why a forwarded metric was refused.
 #[derive(Debug, Error)]
@@ -156,9 +159,12 @@ impl Writer {
 
     /// Decodes one `metricpb.Metric` and merges it, as [`Writer::import`] does.
     pub fn import_bytes(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
-        let outcome = Metric::decode(bytes)
-            .map_err(ImportError::from)
-            .and_then(|metric| self.merge_import(metric));
+        let outcome = match self.merge_plain(bytes) {
+            Some(outcome) => outcome,
+            None => Metric::decode(bytes)
+                .map_err(ImportError::from)
+                .and_then(|metric| self.merge_import(metric)),
+        };
         self.note_refusal(&outcome);
         outcome
     }
@@ -175,7 +181,7 @@ impl Writer {
         }
         let Metric {
             name,
-            mut tags,
+            tags,
             r#type,
             value,
             scope,
@@ -185,63 +191,98 @@ impl Writer {
             ..
         } = metric;
         let kind = kind(&name, r#type)?;
-        let sent = match interval {
-            0 => Sent::Flushed { origin, flush },
-            _ => Sent::HandedOver,
-        };
-        let contribution = match Contribution::of(kind, value, sent) {
+        let contribution = match Contribution::of(kind, value, &mut self.received) {
             Ok(contribution) => contribution,
-            Err(fault) => return Err(fault.of_metric(name, kind)),
+            Err(fault) => return Err(fault.of_metric(&name, kind)),
         };
-        let scope = import_scope(&name, kind, scope)?;
-        // Such a tag counts as two, which have to be apart before they are sorted: a tier above gets them as two.
-        if tags.iter().any(|tag| tag.contains(SEPARATOR)) {
-            let split = tags.iter().flat_map(|tag| tag.split(SEPARATOR));
-            tags = split.map(str::to_owned).collect();
-        }
-        if !tags.is_sorted() {
-            tags.sort_unstable();
-        }
-        self.joined.clear();
-        for (position, tag) in tags.iter().enumerate() {
-            Tags::join(&mut self.joined, tag, position == 0);
-        }
-        let parts = KeyParts {
+        let of = Of {
             name: &name,
             kind,
+            scope: import_scope(&name, kind, scope)?,
+            sent: Sent::of(origin, flush, interval),
+        };
+        self.merge_contribution(of, tags.iter().map(String::as_str), contribution)
+    }
+
+    /// Merges a metric without decoding it, as nearly all are merged. `None` if it is not of the usual form, or something seems to be wrong with it, or
+    /// somebody wants to see it decoded: then nothing was merged.
+    fn merge_plain(&mut self, bytes: &[u8]) -> Option<Result<(), ImportError>> {
+        if self.taps.open().is_some() {
+            return None;
+        }
+        let metric = Scanned::scan(bytes).ok()?;
+        let plain = Plain::of(&metric)?;
+        let contribution = plain.value.contribution(&mut self.received)?;
+        Some(self.merge_contribution(plain.of, metric.tags(), contribution))
+    }
+
+    #[inline]
+    fn merge_contribution<'a>(
+        &mut self,
+        of: Of<'_>,
+        tags: impl Iterator<Item = &'a str> + Clone,
+        contribution: Contribution,
+    ) -> Result<(), ImportError> {
+        let Of {
+            name,
+            kind,
             scope,
-            tags: &self.joined,
-            hash: Key::hash_of(&name, kind, scope, &self.joined),
+            sent,
+        } = of;
+        let Self {
+            table,
+            names,
+            joined,
+            received,
+            ..
+        } = self;
+        joined.clear();
+        join_sorted(joined, tags);
+        let hash = Key::hash_of(name, kind, scope, joined);
+        let parts = KeyParts {
+            name,
+            kind,
+            scope,
+            tags: joined,
+            hash,
         };
-        let hash = parts.hash;
-        let wanted = NamedParts {
-            parts,
-            names: &mut self.names,
-        };
-        self.table
-            .merge(wanted, Brought::Import, |sampler| {
-                contribution.merge_into(sampler)
+        table
+            .merge(NamedParts { parts, names }, Brought::Import, |sampler| {
+                contribution.merge_into(sampler, sent, received)
             })
             .map_err(|fault| fault.of_metric(name, kind))?;
-        self.table.watched.note(hash, origin);
+        table.watched.note(hash, sent.origin());
         Ok(())
     }
+}
+
+/// What a metric is, apart from its tags and its value.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    name: &'a str,
+    kind: Kind,
+    scope: Scope,
+    sent: Sent,
 }
 
 fn kind(name: &str, number: i32) -> Result<Kind, ImportError> {
     if name.is_empty() {
         return Err(ImportError::EmptyName);
     }
-    match Type::try_from(number) {
-        Ok(Type::Counter) => Ok(Kind::Counter),
-        Ok(Type::Gauge) => Ok(Kind::Gauge),
-        Ok(Type::Histogram) => Ok(Kind::Histogram),
-        Ok(Type::Set) => Ok(Kind::Set),
-        Ok(Type::Timer) => Ok(Kind::Timer),
-        Err(_) => Err(ImportError::UnknownType {
-            name: name.to_owned(),
-            number,
-        }),
+    let unknown = |_| ImportError::UnknownType {
+        name: name.to_owned(),
+        number,
+    };
+    Type::try_from(number).map(of_type).map_err(unknown)
+}
+
+fn of_type(r#type: Type) -> Kind {
+    match r#type {
+        Type::Counter => Kind::Counter,
+        Type::Gauge => Kind::Gauge,
+        Type::Histogram => Kind::Histogram,
+        Type::Set => Kind::Set,
+        Type::Timer => Kind::Timer,
     }
 }
 
@@ -262,20 +303,36 @@ fn import_scope(name: &str, kind: Kind, number: i32) -> Result<Scope, ImportErro
     }
 }
 
-/// Why a metric came.
+/// Why a metric came. Origin 0 is none.
 #[derive(Clone, Copy)]
 enum Sent {
     /// It is of this flush.
     Flushed { origin: u64, flush: u64 },
     /// Its owner leaves, and hands over what it had.
-    HandedOver,
+    HandedOver { origin: u64 },
+}
+
+impl Sent {
+    fn origin(self) -> u64 {
+        match self {
+            Self::Flushed { origin, .. } | Self::HandedOver { origin } => origin,
+        }
+    }
+
+    fn of(origin: u64, flush: u64, interval: u64) -> Self {
+        match interval {
+            0 => Self::Flushed { origin, flush },
+            _ => Self::HandedOver { origin },
+        }
+    }
 }
 
 /// What a metric brings, checked as far as that goes without the series.
 enum Contribution {
     Total(i64),
-    Level { value: f64, sent: Sent },
-    Digest(MergingDigestData),
+    Level(f64),
+    /// What the writer has received last.
+    Digest,
     Set(HyperLogLog),
 }
 
@@ -290,7 +347,8 @@ enum Fault {
 }
 
 impl Fault {
-    fn of_metric(self, name: String, kind: Kind) -> ImportError {
+    fn of_metric(self, name: &str, kind: Kind) -> ImportError {
+        let name = name.to_owned();
         match self {
             Self::Missing => ImportError::MissingValue { name },
             Self::Mismatch => ImportError::TypeMismatch { name, kind },
@@ -303,19 +361,18 @@ impl Fault {
 }
 
 impl Contribution {
-    fn of(kind: Kind, value: Option<Value>, sent: Sent) -> Result<Self, Fault> {
+    fn of(kind: Kind, value: Option<Value>, received: &mut ReceivedDigest) -> Result<Self, Fault> {
         match (kind, value.ok_or(Fault::Missing)?) {
             (Kind::Counter, Value::Counter(counter)) => Ok(Self::Total(counter.value)),
             (Kind::Gauge, Value::Gauge(gauge)) if gauge.value.is_finite() => {
-                let value = gauge.value;
-                Ok(Self::Level { value, sent })
+                Ok(Self::Level(gauge.value))
             }
             (Kind::Gauge, Value::Gauge(gauge)) => Err(Fault::NotFinite(gauge.value)),
             (Kind::Histogram | Kind::Timer, Value::Histogram(histogram)) => {
-                let digest = histogram.t_digest.ok_or(Fault::Missing)?;
-                match digest.main_centroids.is_empty() {
+                received.put(&histogram.t_digest.ok_or(Fault::Missing)?);
+                match received.is_empty() {
                     true => Err(Fault::EmptyDigest),
-                    false => Ok(Self::Digest(digest)),
+                    false => Ok(Self::Digest),
                 }
             }
             (Kind::Set, Value::Set(set)) => match HyperLogLog::from_bytes(&set.hyper_log_log) {
@@ -327,18 +384,22 @@ impl Contribution {
     }
 
     /// Changes nothing where it fails.
-    fn merge_into(self, sampler: &mut Sampler) -> Result<(), Fault> {
+    #[inline]
+    fn merge_into(
+        self,
+        sampler: &mut Sampler,
+        sent: Sent,
+        received: &ReceivedDigest,
+    ) -> Result<(), Fault> {
         match (self, sampler) {
             (Self::Total(total), Sampler::Counter(sum)) => sum.add_whole(total),
-            (Self::Level { value, sent }, Sampler::Gauge(gauge)) => match sent {
+            (Self::Level(value), Sampler::Gauge(gauge)) => match sent {
                 Sent::Flushed { origin, flush } => gauge.set_forwarded(value, origin, flush),
-                Sent::HandedOver => gauge.set_handed_over(value),
+                Sent::HandedOver { .. } => gauge.set_handed_over(value),
             },
-            (Self::Digest(data), Sampler::Distribution(distribution)) => {
-                distribution
-                    .digest
-                    .merge_proto(&data)
-                    .map_err(Fault::Digest)?;
+            (Self::Digest, Sampler::Distribution(distribution)) => {
+                let merged = distribution.digest.merge_received(received);
+                merged.map_err(Fault::Digest)?;
             }
             (Self::Set(sketch), Sampler::Set(set)) => set.merge(&sketch),
             (_, sampler) => {

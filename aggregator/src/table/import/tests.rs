@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tributary_proto::metricpb::{
     CounterValue, GaugeValue, HistogramValue, Scope as WireScope, SetValue,
 };
-use tributary_proto::tdigest::Centroid;
+use tributary_proto::tdigest::{Centroid, MergingDigestData};
 
 use super::*;
 use crate::table::tests::emitted;
@@ -249,6 +249,112 @@ fn the_rest_of_a_batch_is_merged_as_if_the_bad_ones_were_not_there() {
     let expected = emitted(alone.take());
     assert!(expected.contains(&"s||gauge|2".to_owned()), "{expected:?}");
     assert_eq!(emitted(among.take()), expected);
+}
+
+/// Many series of all types, some of them several times, with bad ones between.
+fn load() -> Vec<Vec<u8>> {
+    let mut load = Vec::new();
+    for round in 0..3 {
+        for series in 0..200 {
+            let mut metric = good().swap_remove(series % 5);
+            metric.tags = vec![format!("z:{}", series / 5), "a:1".to_owned()];
+            if let Some(Value::Gauge(gauge)) = &mut metric.value {
+                gauge.value = f64::from(round);
+            }
+            load.push(metric.encode_to_vec());
+        }
+    }
+    load
+}
+
+fn merged_as_one_by_one(load: &[Vec<u8>], max_series: usize) {
+    let table = || {
+        Table::new(TableConfig {
+            max_series,
+            ..TableConfig::default()
+        })
+    };
+    let (single, batch) = (table(), table());
+    let mut writer = single.writer();
+    let mut expected: Vec<_> = load
+        .iter()
+        .map(|bytes| writer.import_bytes(bytes).map_err(|error| error.cause()))
+        .collect();
+    let mut writer = batch.writer();
+    let mut outcomes = Vec::new();
+    for part in load.chunks(256) {
+        writer.import_batch(part, |outcome| {
+            outcomes.push(outcome.map_err(|error| error.cause()));
+        });
+    }
+    expected.sort_unstable();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, expected);
+    let (single, batch) = (single.take(), batch.take());
+    assert_eq!(batch.counts, single.counts);
+    assert_eq!(emitted(batch), emitted(single));
+}
+
+#[test]
+fn a_batch_is_merged_as_its_metrics_are_one_by_one() {
+    merged_as_one_by_one(&load(), 0);
+}
+
+#[test]
+fn a_batch_with_bad_metrics_is_merged_as_its_metrics_are_one_by_one() {
+    for (bad, cause) in malformed() {
+        let mut load = load();
+        load.truncate(250);
+        load.insert(7, bad.encode_to_vec());
+        load.insert(200, bad.encode_to_vec());
+        load.push(b"\x0a\xff".to_vec());
+        assert!(load.len() <= 256, "{cause}");
+        merged_as_one_by_one(&load, 0);
+    }
+}
+
+#[test]
+fn a_metric_of_a_batch_that_is_not_of_the_usual_form_keeps_its_place() {
+    let mut load: Vec<_> = load().into_iter().take(100).collect();
+    let mut unusual = metric("g", Type::Gauge, WireScope::Global, gauge(77.0)).encode_to_vec();
+    // A field that only a decoder passes over: a group.
+    unusual.extend([0x9b, 0x06, 0x9c, 0x06]);
+    load.push(unusual);
+    load.push(metric("g", Type::Gauge, WireScope::Global, gauge(78.0)).encode_to_vec());
+    merged_as_one_by_one(&load, 0);
+}
+
+#[test]
+fn a_batch_over_the_cap_is_folded_as_its_metrics_are_one_by_one() {
+    // Of counters alone: which gauge comes last to an overflow series is nobody's promise.
+    let load: Vec<_> = (0..250)
+        .map(|series| {
+            let mut metric = metric("c", Type::Counter, WireScope::Global, counter(series));
+            metric.tags = vec![format!("n:{series}")];
+            metric.encode_to_vec()
+        })
+        .collect();
+    let table = Table::new(TableConfig {
+        max_series: 10,
+        ..TableConfig::default()
+    });
+    let mut merged = 0;
+    table.writer().import_batch(&load, |outcome| {
+        outcome.unwrap();
+        merged += 1;
+    });
+    assert_eq!(merged, 250);
+    let interval = table.take();
+    assert_eq!(
+        (interval.counts.imported, interval.counts.series),
+        (250, 11)
+    );
+    assert_eq!(interval.counts.folded, 240);
+    let lines = emitted(interval);
+    let values = lines
+        .iter()
+        .filter_map(|line| line.rsplit('|').next()?.parse::<f64>().ok());
+    assert_eq!(values.sum::<f64>(), 31_125.0);
 }
 
 #[test]
