@@ -2,6 +2,8 @@
 //!
 //! Small states stand in the table itself, large ones in a box of their own, so that a table of counters stays a table of counters.
 
+use std::hint::black_box;
+
 use crate::key::Kind;
 use crate::sample::Check;
 use crate::sketch::{HyperLogLog, TDigest};
@@ -27,6 +29,20 @@ impl Sampler {
             Kind::Histogram | Kind::Timer => Self::Distribution(Box::default()),
             Kind::Set => Self::Set(Box::default()),
             Kind::Status => Self::Status(Box::default()),
+        }
+    }
+
+    /// Reads the places that merging will read, so that they are near by then.
+    #[inline]
+    pub(super) fn warm(&self) {
+        match self {
+            Self::Distribution(distribution) => {
+                black_box(distribution.digest.warm() + distribution.own.sum);
+            }
+            Self::Set(set) => {
+                black_box(set.warm());
+            }
+            Self::Counter(_) | Self::Gauge(_) | Self::Status(_) => {}
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use thiserror::Error;
 use tributary_node::tap::Taps;
 
-use super::cache::KeyCache;
+use super::bulk::Bulk;
+use super::cache::{KeyCache, Probe};
 use super::names::Names;
 use super::sampler::Sampler;
 use super::{Brought, Table, shown};
@@ -56,12 +57,13 @@ impl SampleError {
 #[derive(Debug)]
 pub struct Writer {
     pub(super) table: Arc<Table>,
-    cache: KeyCache,
+    pub(super) cache: KeyCache,
     pub(super) names: Names,
     /// Reused by imports for the tags of the metric at hand.
     pub(super) joined: String,
     /// Of its own: a metric looks there, at nothing else that is shared.
     pub(super) taps: Taps,
+    pub(super) bulk: Bulk,
 }
 
 impl Writer {
@@ -72,6 +74,7 @@ impl Writer {
             taps: table.taps.clone(),
             table,
             joined: String::new(),
+            bulk: Bulk::default(),
         }
     }
 
@@ -92,7 +95,7 @@ impl Writer {
         self.table.event(event);
     }
 
-    fn merge_sample(&mut self, sample: &Sample<'_>) -> Result<(), SampleError> {
+    pub(super) fn merge_sample(&mut self, sample: &Sample<'_>) -> Result<(), SampleError> {
         let observation = Observation::of(sample)?;
         let Self {
             table,
@@ -100,12 +103,8 @@ impl Writer {
             names,
             ..
         } = self;
-        let make = || {
-            table
-                .canon
-                .key(names, sample.name, sample.kind, sample.tags)
-        };
-        let key = cache.get_or_make(sample.name, sample.kind, sample.tags, make)?;
+        let make = || table.canon.key_of(names, sample);
+        let key = cache.get_or_make(Probe::of(sample), make)?;
         table.merge(key, Brought::Sample, |sampler| {
             observation.merge_into(sampler)
         })
@@ -113,21 +112,23 @@ impl Writer {
 }
 
 /// A sample's value, checked and scaled: merging it cannot fail.
-enum Observation<'a> {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Observation<'a> {
     Amount(f64),
     Level(f64),
     Weighted { value: f64, weight: f64 },
     Member(&'a [u8]),
-    Check(Check<'a>),
+    Check(&'a Check<'a>),
 }
 
 impl<'a> Observation<'a> {
-    fn of(sample: &Sample<'a>) -> Result<Self, SampleError> {
-        match (sample.kind, sample.value) {
+    #[inline]
+    pub(super) fn of(sample: &'a Sample<'a>) -> Result<Self, SampleError> {
+        match (sample.kind, &sample.value) {
             (Kind::Set, Value::Member(member)) => Ok(Self::Member(member)),
             (Kind::Status, Value::Status(check)) => Ok(Self::Check(check)),
             (Kind::Counter | Kind::Gauge | Kind::Histogram | Kind::Timer, Value::Number(value)) => {
-                Self::number(sample.kind, value, sample.rate)
+                Self::number(sample.kind, *value, sample.rate)
             }
             (kind, _) => Err(SampleError::TypeMismatch { kind }),
         }
@@ -155,7 +156,8 @@ impl<'a> Observation<'a> {
     }
 
     /// Fails only where a digest's weights would come to infinity, which takes a series that has many already.
-    fn merge_into(self, sampler: &mut Sampler) -> Result<(), SampleError> {
+    #[inline]
+    pub(super) fn merge_into(self, sampler: &mut Sampler) -> Result<(), SampleError> {
         match (self, sampler) {
             (Self::Amount(amount), Sampler::Counter(sum)) => sum.add(amount),
             (Self::Level(value), Sampler::Gauge(gauge)) => gauge.set(value),
@@ -167,7 +169,7 @@ impl<'a> Observation<'a> {
                 distribution.own.add(value, weight);
             }
             (Self::Member(member), Sampler::Set(set)) => set.insert(member),
-            (Self::Check(check), Sampler::Status(status)) => status.set(&check),
+            (Self::Check(check), Sampler::Status(status)) => status.set(check),
             (_, sampler) => debug_assert!(false, "a key's kind decides its sampler: {sampler:?}"),
         }
         Ok(())

@@ -93,6 +93,12 @@ impl TDigest {
         Ok(())
     }
 
+    /// Reads what [`TDigest::add`] will, so that it is near by then; the number means nothing.
+    #[inline]
+    pub(crate) fn warm(&self) -> f64 {
+        self.centroids.last().map_or(0.0, |last| last.weight) + self.reciprocal_sum
+    }
+
     /// The smallest value seen, +∞ when empty.
     pub fn min(&self) -> f64 {
         self.min

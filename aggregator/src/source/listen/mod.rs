@@ -10,6 +10,7 @@ mod datagram;
 mod drops;
 mod events;
 mod framing;
+mod pause;
 mod reader;
 mod stream;
 mod unix_path;

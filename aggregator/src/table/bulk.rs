@@ -1,0 +1,257 @@
+//! Many samples at once.
+//!
+//! A sample alone costs mostly waiting: its spelling, its series and its sampler stand in a dozen places of memory that nobody has looked at
+//! for a while, and each is known only once the one before has come. And between two samples stands a lock, past which a processor reads nothing ahead.
+//! So many samples go through each step together: the waits of one step are waited for at the same time, and a shard is locked once for all of its samples.
+//!
+//! What comes out is what [`Writer::sample`] makes of the samples one after the other: those of one series keep their order.
+
+use std::hint::black_box;
+use std::sync::atomic::Ordering;
+
+use super::cache::{Found, KeyCache, Probe};
+use super::shard::Seat;
+use super::wanted::Wanted;
+use super::writer::{Observation, SampleError};
+use super::{Brought, Writer, position};
+use crate::sample::Sample;
+
+/// Fewer samples than this go one by one: there is nothing to wait for together.
+const FEW: usize = 4;
+
+/// Room that is kept from one call to the next.
+#[derive(Debug, Default)]
+pub(super) struct Bulk {
+    /// Where each shard's samples end in `order`.
+    ends: Vec<usize>,
+    /// Places of samples, by shard and then as they came.
+    order: Vec<usize>,
+    /// Where the series of one shard's samples are.
+    places: Vec<usize>,
+    /// Samples of the shard at hand whose series found no room.
+    homeless: Vec<usize>,
+}
+
+/// A sample on its way.
+struct Staged<'a> {
+    place: usize,
+    hash: u64,
+    observation: Observation<'a>,
+    found: Option<Found>,
+}
+
+/// What becomes of refused samples.
+struct Refusals<F> {
+    tell: F,
+    count: u64,
+}
+
+impl<F: FnMut(usize, SampleError)> Refusals<F> {
+    #[cold]
+    fn refuse(&mut self, place: usize, error: SampleError) {
+        self.count += 1;
+        (self.tell)(place, error);
+    }
+}
+
+impl Writer {
+    /// As [`Writer::sample`] for each of them in order, in much less time; `refused` is told the place of each that is refused, in any order.
+    pub fn samples(&mut self, samples: &[Sample<'_>], mut refused: impl FnMut(usize, SampleError)) {
+        if samples.len() < FEW || self.taps.open().is_some() {
+            for (place, sample) in samples.iter().enumerate() {
+                if let Err(error) = self.sample(sample) {
+                    refused(place, error);
+                }
+            }
+            return;
+        }
+        let mut refusals = Refusals {
+            tell: refused,
+            count: 0,
+        };
+        let mut staged = stage(samples, &mut refusals);
+        if self.find_spellings(samples, &mut staged, &mut refusals) {
+            self.merge_staged(&staged, &mut refusals);
+        } else {
+            for staged in &staged {
+                let merged = samples.get(staged.place).map(|s| self.merge_sample(s));
+                if let Some(Err(error)) = merged {
+                    refusals.refuse(staged.place, error);
+                }
+            }
+        }
+        if refusals.count > 0 {
+            let counter = &self.table.refused.samples;
+            counter.fetch_add(refusals.count, Ordering::Relaxed);
+        }
+    }
+
+    /// Finds the keys of all; those that are not known yet are made. False if they are more than the cache holds at once.
+    fn find_spellings<F: FnMut(usize, SampleError)>(
+        &mut self,
+        samples: &[Sample<'_>],
+        staged: &mut Vec<Staged<'_>>,
+        refusals: &mut Refusals<F>,
+    ) -> bool {
+        let Self {
+            table,
+            cache,
+            names,
+            ..
+        } = self;
+        let warmed = staged
+            .iter()
+            .fold(0, |sum, staged| sum ^ cache.warm(staged.hash));
+        black_box(warmed);
+        let probe = |staged: &Staged<'_>| {
+            let sample = samples.get(staged.place)?;
+            Some(Probe::hashed(sample, staged.hash))
+        };
+        let find_all = |cache: &KeyCache, staged: &mut [Staged<'_>]| {
+            let mut all = true;
+            for staged in staged {
+                staged.found = probe(staged).and_then(|probe| cache.find(probe));
+                all &= staged.found.is_some();
+            }
+            all
+        };
+        if find_all(cache, staged) {
+            return true;
+        }
+        staged.retain(|staged| {
+            let (None, Some(sample)) = (staged.found, samples.get(staged.place)) else {
+                return true;
+            };
+            let probe = Probe::hashed(sample, staged.hash);
+            let made = cache.get_or_make(probe, || table.canon.key_of(names, sample));
+            made.map_err(|error| refusals.refuse(staged.place, error))
+                .is_ok()
+        });
+        find_all(cache, staged)
+    }
+
+    fn merge_staged<F: FnMut(usize, SampleError)>(
+        &mut self,
+        staged: &[Staged<'_>],
+        refusals: &mut Refusals<F>,
+    ) {
+        let Self {
+            table, cache, bulk, ..
+        } = self;
+        bulk.sort(staged, table.shards.len());
+        let Bulk {
+            ends,
+            order,
+            places,
+            homeless,
+        } = bulk;
+        let mut start = 0;
+        for (shard, &end) in table.shards.iter().zip(&*ends) {
+            let group = order.get(start..end).unwrap_or_default();
+            start = end;
+            if group.is_empty() {
+                continue;
+            }
+            let each = group.iter().filter_map(|at| staged.get(*at));
+            let mut shard = shard.lock();
+            places.clear();
+            places.extend(each.clone().map_while(|staged| {
+                let found = staged.found?;
+                shard.find(found.key_hash, cache.key(found)?)
+            }));
+            // One new series may move all others.
+            let all_known = places.len() == group.len();
+            for (nth, staged) in each.enumerate() {
+                let known = places.get(nth).filter(|_| all_known);
+                let seat = match (known, staged.found) {
+                    (Some(place), _) => shard.found(*place),
+                    (None, Some(found)) => match cache.key_mut(found) {
+                        Some(mut key) => shard.seat(&mut key),
+                        None => None,
+                    },
+                    (None, None) => None,
+                };
+                match seat.map(|seat| staged.merge_into(seat)) {
+                    Some(Ok(())) => shard.count(Brought::Sample),
+                    Some(Err(error)) => refusals.refuse(staged.place, error),
+                    None => homeless.extend(group.get(nth)),
+                }
+            }
+            drop(shard);
+            // Never two locks at once: the overflow series may be in any shard.
+            for staged in homeless.drain(..).filter_map(|at| staged.get(at)) {
+                let Some(mut key) = staged.found.and_then(|found| cache.key_mut(found)) else {
+                    continue;
+                };
+                let folded = table.fold((&mut key).parts(), Brought::Sample, |sampler| {
+                    staged.observation.merge_into(sampler)
+                });
+                if let Err(error) = folded {
+                    refusals.refuse(staged.place, error);
+                }
+            }
+        }
+    }
+}
+
+impl Bulk {
+    /// Brings samples into the order of their shards; those of one stay in theirs.
+    fn sort(&mut self, staged: &[Staged<'_>], shards: usize) {
+        let shard = |staged: &Staged<'_>| {
+            let hash = staged.found.map_or(0, |found| found.key_hash);
+            position(hash, shards)
+        };
+        // First where each shard's begin; writing one moves that on, until it is where they end.
+        self.ends.clear();
+        self.ends.resize(shards, 0);
+        for staged in staged {
+            if let Some(count) = self.ends.get_mut(shard(staged)) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for count in &mut self.ends {
+            sum += std::mem::replace(count, sum);
+        }
+        self.order.clear();
+        self.order.resize(staged.len(), 0);
+        for (at, staged) in staged.iter().enumerate() {
+            if let Some(next) = self.ends.get_mut(shard(staged)) {
+                if let Some(place) = self.order.get_mut(*next) {
+                    *place = at;
+                }
+                *next += 1;
+            }
+        }
+    }
+}
+
+impl Staged<'_> {
+    #[inline]
+    fn merge_into(&self, seat: Seat<'_>) -> Result<(), SampleError> {
+        seat.change(|sampler| self.observation.merge_into(sampler))
+    }
+}
+
+/// Checks samples and hashes their bytes.
+fn stage<'a, F: FnMut(usize, SampleError)>(
+    samples: &'a [Sample<'_>],
+    refusals: &mut Refusals<F>,
+) -> Vec<Staged<'a>> {
+    let mut staged = Vec::with_capacity(samples.len());
+    for (place, sample) in samples.iter().enumerate() {
+        match Observation::of(sample) {
+            Ok(observation) => staged.push(Staged {
+                place,
+                hash: Probe::of(sample).hash(),
+                observation,
+                found: None,
+            }),
+            Err(error) => refusals.refuse(place, error),
+        }
+    }
+    staged
+}
+
+#[cfg(test)]
+mod tests;
