@@ -2,9 +2,10 @@
 //!
 //! A sample alone costs mostly waiting: its spelling, its series and its sampler stand in a dozen places of memory that nobody has looked at
 //! for a while, and each is known only once the one before has come. And between two samples stands a lock, past which a processor reads nothing ahead.
-//! So many samples go through each step together: the waits of one step are waited for at the same time, and a shard is locked once for all of its samples.
+//! So many samples go through each step together, in loops so short that a processor runs many rounds ahead: the waits of one step are waited for at the
+//! same time. Shards are locked once for all of their samples, and as many at once as it takes for some [`TOGETHER`].
 //!
-//! What comes out is what [`Writer::sample`] makes of the samples one after the other: those of one series keep their order.
+//! Several locks are held only here, and always taken in the order of the shards: so two writers never wait for each other. What comes out is what [`Writer::sample`] makes of the samples one after the other: those of one series keep their order.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,9 @@ use crate::sample::Sample;
 /// Fewer samples than this go one by one: there is nothing to wait for together.
 const FEW: usize = 4;
 
+/// So many samples' series are looked for at the same time. Other writers wait for that long, a few microseconds.
+const TOGETHER: usize = 48;
+
 /// Room that is kept from one call to the next.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
@@ -26,9 +30,9 @@ pub(super) struct Bulk {
     ends: Vec<usize>,
     /// Places of samples, by shard and then as they came.
     order: Vec<usize>,
-    /// Where the series of one shard's samples are.
-    places: Vec<usize>,
-    /// Samples of the shard at hand whose series found no room.
+    /// Where the series of the samples at hand are: which of the locked shards, and where in it.
+    places: Vec<(usize, Option<usize>)>,
+    /// Of the samples at hand, those whose series found no room.
     homeless: Vec<usize>,
 }
 
@@ -37,6 +41,7 @@ struct Staged<'a> {
     place: usize,
     hash: u64,
     observation: Observation<'a>,
+    guess: Option<usize>,
     found: Option<Found>,
 }
 
@@ -99,10 +104,11 @@ impl Writer {
             names,
             ..
         } = self;
-        let warmed = staged
-            .iter()
-            .fold(0, |sum, staged| sum ^ cache.warm(staged.hash));
-        black_box(warmed);
+        for staged in staged.iter_mut() {
+            staged.guess = cache.guess(staged.hash);
+        }
+        let warmed = staged.iter().filter_map(|staged| staged.guess);
+        black_box(warmed.fold(0, |sum, guess| sum ^ cache.warm(guess)));
         let probe = |staged: &Staged<'_>| {
             let sample = samples.get(staged.place)?;
             Some(Probe::hashed(sample, staged.hash))
@@ -110,7 +116,7 @@ impl Writer {
         let find_all = |cache: &KeyCache, staged: &mut [Staged<'_>]| {
             let mut all = true;
             for staged in staged {
-                staged.found = probe(staged).and_then(|probe| cache.find(probe));
+                staged.found = probe(staged).and_then(|probe| cache.find(probe, staged.guess));
                 all &= staged.found.is_some();
             }
             all
@@ -145,26 +151,47 @@ impl Writer {
             places,
             homeless,
         } = bulk;
+        let mut shards = table.shards.iter().zip(&*ends);
+        let mut locked = Vec::with_capacity(TOGETHER.min(shards.len()));
         let mut start = 0;
-        for (shard, &end) in table.shards.iter().zip(&*ends) {
-            let group = order.get(start..end).unwrap_or_default();
-            start = end;
-            if group.is_empty() {
-                continue;
-            }
-            let each = group.iter().filter_map(|at| staged.get(*at));
-            let mut shard = shard.lock();
+        while start < staged.len() {
+            let mut end = start;
             places.clear();
-            places.extend(each.clone().map_while(|staged| {
-                let found = staged.found?;
-                shard.find(found.key_hash, cache.key(found)?)
-            }));
+            while end < start + TOGETHER
+                && let Some((shard, &shard_end)) = shards.next()
+            {
+                if shard_end > end {
+                    places.resize(shard_end - start, (locked.len(), None));
+                    locked.push(shard.lock());
+                    end = shard_end;
+                }
+            }
+            let Some(group) = order.get(start..end).filter(|group| !group.is_empty()) else {
+                break;
+            };
+            start = end;
+            let each = || group.iter().filter_map(|at| staged.get(*at));
+            for (staged, (shard, place)) in each().zip(&mut *places) {
+                *place = locked.get(*shard).and_then(|shard| {
+                    let found = staged.found?;
+                    shard.find(found.key_hash, cache.key(found)?)
+                });
+            }
+            for (staged, &(shard, place)) in each().zip(&*places) {
+                if let (Some(shard), Some(place)) = (locked.get(shard), place)
+                    && let Some(series) = shard.found(place)
+                {
+                    staged.observation.warm(&series.sampler);
+                }
+            }
             // One new series may move all others.
-            let all_known = places.len() == group.len();
-            for (nth, staged) in each.enumerate() {
-                let known = places.get(nth).filter(|_| all_known);
-                let seat = match (known, staged.found) {
-                    (Some(place), _) => shard.found(*place),
+            let all_known = places.iter().all(|(_, place)| place.is_some());
+            for ((at, staged), &(shard, place)) in group.iter().zip(each()).zip(&*places) {
+                let Some(shard) = locked.get_mut(shard) else {
+                    continue;
+                };
+                let seat = match (place.filter(|_| all_known), staged.found) {
+                    (Some(place), _) => shard.found_seat(place),
                     (None, Some(found)) => match cache.key_mut(found) {
                         Some(mut key) => shard.seat(&mut key),
                         None => None,
@@ -174,11 +201,11 @@ impl Writer {
                 match seat.map(|seat| staged.merge_into(seat)) {
                     Some(Ok(())) => shard.count(Brought::Sample),
                     Some(Err(error)) => refusals.refuse(staged.place, error),
-                    None => homeless.extend(group.get(nth)),
+                    None => homeless.push(*at),
                 }
             }
-            drop(shard);
-            // Never two locks at once: the overflow series may be in any shard.
+            locked.clear();
+            // Without a lock: the overflow series may be in any shard.
             for staged in homeless.drain(..).filter_map(|at| staged.get(at)) {
                 let Some(mut key) = staged.found.and_then(|found| cache.key_mut(found)) else {
                     continue;
@@ -245,6 +272,7 @@ fn stage<'a, F: FnMut(usize, SampleError)>(
                 place,
                 hash: Probe::of(sample).hash(),
                 observation,
+                guess: None,
                 found: None,
             }),
             Err(error) => refusals.refuse(place, error),

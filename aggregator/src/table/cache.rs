@@ -119,7 +119,10 @@ impl KeyCache {
             self.older = std::mem::take(&mut self.recent);
         }
         let same = |spelling: &Spelling| probe.is(spelling);
-        let spelling = match self.recent.entry(probe.hash, same, |spelling| spelling.hash) {
+        let spelling = match self
+            .recent
+            .entry(probe.hash, same, |spelling| spelling.hash)
+        {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
                 let spelling = match self.older.find_entry(probe.hash, same) {
@@ -136,25 +139,34 @@ impl KeyCache {
         Ok(&mut spelling.key)
     }
 
-    /// Brings what [`KeyCache::find`] will read closer. Whoever does so for many before the first is looked up waits for all of it at the same time; the
-    /// number means nothing, but that it was read.
+    /// Where a spelling with this hash is remembered, most likely the one. It is read no further, so that many can be on their way at the same time.
     #[inline]
-    pub(super) fn warm(&self, hash: u64) -> usize {
-        let known = self.recent.find(hash, |spelling| spelling.hash == hash);
-        known.map_or(0, |spelling| {
+    pub(super) fn guess(&self, hash: u64) -> Option<usize> {
+        self.recent
+            .find_bucket_index(hash, |spelling| spelling.hash == hash)
+    }
+
+    /// Reads what [`KeyCache::find`] will compare, so that it is near by then; the number means nothing.
+    #[inline]
+    pub(super) fn warm(&self, guess: usize) -> u8 {
+        self.recent.get_bucket(guess).map_or(0, |spelling| {
             let raw = &spelling.raw;
-            let end = raw.last().copied().unwrap_or_default();
             let middle = raw.get(64).copied().unwrap_or_default();
-            usize::from(end ^ middle)
+            middle ^ raw.last().copied().unwrap_or_default()
         })
     }
 
     /// Where these bytes are remembered, if they were seen of late.
     #[inline]
-    pub(super) fn find(&self, probe: Probe<'_>) -> Option<Found> {
-        let place = self
-            .recent
-            .find_bucket_index(probe.hash, |spelling| probe.is(spelling))?;
+    pub(super) fn find(&self, probe: Probe<'_>, guess: Option<usize>) -> Option<Found> {
+        let is_right = |place: &usize| {
+            let spelling = self.recent.get_bucket(*place);
+            spelling.is_some_and(|spelling| probe.is(spelling))
+        };
+        let place = guess.filter(is_right).or_else(|| {
+            self.recent
+                .find_bucket_index(probe.hash, |spelling| probe.is(spelling))
+        })?;
         let key_hash = self.recent.get_bucket(place)?.key_hash;
         Some(Found { place, key_hash })
     }
@@ -263,13 +275,15 @@ mod tests {
             Ok::<_, Infallible>(Key::new(name, kind, Tags::default(), Scope::Mixed))
         };
         let probe = Probe::new(name.as_bytes(), kind, tags);
-        let known = cache.find(probe).is_some();
+        let guess = cache.guess(probe.hash());
+        let known = cache.find(probe, guess).is_some();
+        assert_eq!(known, cache.find(probe, Some(0)).is_some());
         let key = Arc::clone(cache.get_or_make(probe, make).unwrap());
         assert!(!(known && made), "what is found is not made again");
-        let found = cache.find(probe).unwrap();
+        let found = cache.find(probe, None).unwrap();
         assert!(Arc::ptr_eq(cache.key(found).unwrap(), &key));
         assert_eq!(found.key_hash, key.hash64());
-        cache.warm(probe.hash());
+        assert_eq!(cache.guess(probe.hash()), Some(found.place));
         assert_eq!((&**key.name(), key.kind()), (name, kind));
         made
     }

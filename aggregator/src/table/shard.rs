@@ -102,18 +102,22 @@ impl Shard {
         }
     }
 
-    /// Where a series is that is here under this very copy of its key: true until the next one is put in. Brings what merging into it reads closer.
+    /// Where a series is that is here under this very copy of its key: true until the next one is put in.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &Arc<Key>) -> Option<usize> {
         let same = |series: &Series| Arc::ptr_eq(&series.key, key);
-        let place = self.series.find_bucket_index(hash, same)?;
-        self.series.get_bucket(place)?.sampler.warm();
-        Some(place)
+        self.series.find_bucket_index(hash, same)
     }
 
     /// The series that was found.
     #[inline]
-    pub(super) fn found(&mut self, place: usize) -> Option<Seat<'_>> {
+    pub(super) fn found(&self, place: usize) -> Option<&Series> {
+        self.series.get_bucket(place)
+    }
+
+    /// The series that was found, to be changed.
+    #[inline]
+    pub(super) fn found_seat(&mut self, place: usize) -> Option<Seat<'_>> {
         self.series.get_bucket_mut(place).map(Seat::Taken)
     }
 

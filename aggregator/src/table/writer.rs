@@ -1,5 +1,6 @@
 //! The way in for samples and events.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -152,6 +153,21 @@ impl<'a> Observation<'a> {
                     false => Err(SampleError::Rate),
                 }
             }
+        }
+    }
+
+    /// Reads what [`Observation::merge_into`] will, so that it is near by then. The branch is taken by the observation's kind, which is here, and not by the
+    /// sampler's, which a processor would have to wait for.
+    #[inline]
+    pub(super) fn warm(&self, sampler: &Sampler) {
+        match (self, sampler) {
+            (Self::Weighted { .. }, Sampler::Distribution(distribution)) => {
+                black_box(distribution.warm());
+            }
+            (Self::Member(_), Sampler::Set(set)) => {
+                black_box(set.warm());
+            }
+            _ => {}
         }
     }
 

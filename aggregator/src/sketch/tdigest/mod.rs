@@ -96,7 +96,8 @@ impl TDigest {
     /// Reads what [`TDigest::add`] will, so that it is near by then; the number means nothing.
     #[inline]
     pub(crate) fn warm(&self) -> f64 {
-        self.centroids.last().map_or(0.0, |last| last.weight) + self.reciprocal_sum
+        let last = self.centroids.last().map_or(0.0, |last| last.weight);
+        last + self.head_weight + self.min + self.compression
     }
 
     /// The smallest value seen, +∞ when empty.

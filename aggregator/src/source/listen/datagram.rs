@@ -19,8 +19,8 @@ use super::pause::Pauses;
 use super::reader::LineReader;
 use crate::source::Intake;
 
-/// How many datagrams one system call may bring. More of them save no measurable time.
-const BATCH: usize = 64;
+/// How many datagrams one system call may bring. More of them save no system time, but their samples are handed on in bulk.
+const BATCH: usize = 128;
 
 /// How long a quiet socket keeps a reader from noticing the stop signal.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -105,7 +105,7 @@ struct Bulk<'reader, 'a, I> {
 }
 
 /// How many samples are handed over at once, at most. More of them would be pushed out of the nearest cache before their turn comes.
-const BULK: usize = 256;
+const BULK: usize = 512;
 
 impl<'a, I: Intake> Bulk<'_, 'a, I> {
     #[inline]

@@ -149,9 +149,7 @@ fn writers_at_the_same_time_lose_nothing() {
             });
         }
         // Intervals end meanwhile.
-        (0..20)
-            .map(|_| table.take().counts.processed)
-            .sum::<u64>()
+        (0..20).map(|_| table.take().counts.processed).sum::<u64>()
     });
     let rest = table.take().counts.processed;
     assert_eq!(taken + rest, (3 * ROUNDS * names.len()) as u64);
