@@ -10,8 +10,10 @@
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use super::cache::{Found, KeyCache, Probe};
-use super::shard::Seat;
+use super::shard::{Seat, Shard};
 use super::wanted::Wanted;
 use super::writer::{Observation, SampleError};
 use super::{Brought, Writer, position};
@@ -107,8 +109,9 @@ impl Writer {
         for staged in staged.iter_mut() {
             staged.guess = cache.guess(staged.hash);
         }
-        let warmed = staged.iter().filter_map(|staged| staged.guess);
-        black_box(warmed.fold(0, |sum, guess| sum ^ cache.warm(guess)));
+        let guesses = || staged.iter().filter_map(|staged| staged.guess);
+        black_box(guesses().fold(0, |sum, guess| sum ^ cache.warm(guess)));
+        black_box(guesses().fold(0, |sum, guess| sum ^ cache.warm_bytes(guess)));
         let probe = |staged: &Staged<'_>| {
             let sample = samples.get(staged.place)?;
             Some(Probe::hashed(sample, staged.hash))
@@ -171,19 +174,7 @@ impl Writer {
             };
             start = end;
             let each = || group.iter().filter_map(|at| staged.get(*at));
-            for (staged, (shard, place)) in each().zip(&mut *places) {
-                *place = locked.get(*shard).and_then(|shard| {
-                    let found = staged.found?;
-                    shard.find(found.key_hash, cache.key(found)?)
-                });
-            }
-            for (staged, &(shard, place)) in each().zip(&*places) {
-                if let (Some(shard), Some(place)) = (locked.get(shard), place)
-                    && let Some(series) = shard.found(place)
-                {
-                    staged.observation.warm(&series.sampler);
-                }
-            }
+            find_series(cache, &locked, each, places);
             // One new series may move all others.
             let all_known = places.iter().all(|(_, place)| place.is_some());
             for ((at, staged), &(shard, place)) in group.iter().zip(each()).zip(&*places) {
@@ -207,10 +198,10 @@ impl Writer {
             locked.clear();
             // Without a lock: the overflow series may be in any shard.
             for staged in homeless.drain(..).filter_map(|at| staged.get(at)) {
-                let Some(mut key) = staged.found.and_then(|found| cache.key_mut(found)) else {
+                let Some(key) = staged.found.and_then(|found| cache.key_mut(found)) else {
                     continue;
                 };
-                let folded = table.fold((&mut key).parts(), Brought::Sample, |sampler| {
+                let folded = table.fold(Wanted::parts(&key), Brought::Sample, |sampler| {
                     staged.observation.merge_into(sampler)
                 });
                 if let Err(error) = folded {
@@ -257,6 +248,45 @@ impl Staged<'_> {
     #[inline]
     fn merge_into(&self, seat: Seat<'_>) -> Result<(), SampleError> {
         seat.change(|sampler| self.observation.merge_into(sampler))
+    }
+}
+
+/// Finds the series of samples in the locked shards, as far as they are there, and brings their samplers near.
+fn find_series<'s, I: Iterator<Item = &'s Staged<'s>>>(
+    cache: &KeyCache,
+    locked: &[MutexGuard<'_, Shard>],
+    each: impl Fn() -> I,
+    places: &mut [(usize, Option<usize>)],
+) {
+    for (staged, (shard, place)) in each().zip(places.iter_mut()) {
+        let guess = |found: Found| locked.get(*shard)?.guess(found.key_hash);
+        *place = staged.found.and_then(guess);
+    }
+    let series = |shard: usize, place: Option<usize>| locked.get(shard)?.found(place?);
+    for &(shard, place) in places.iter() {
+        black_box(series(shard, place).map_or(0, |series| series.merged));
+    }
+    for (staged, (shard, place)) in each().zip(places.iter_mut()) {
+        let guess = *place;
+        let find = |found: Found| {
+            let key = cache.key(found)?;
+            locked.get(*shard)?.find(found.key_hash, key, guess)
+        };
+        *place = staged.found.and_then(find);
+    }
+    let found = || {
+        let series = places.iter().map(|&(shard, place)| series(shard, place));
+        each().zip(series)
+    };
+    for (staged, series) in found() {
+        if let Some(series) = series {
+            staged.observation.warm(&series.sampler);
+        }
+    }
+    for (staged, series) in found() {
+        if let Some(series) = series {
+            staged.observation.warm_end(&series.sampler);
+        }
     }
 }
 

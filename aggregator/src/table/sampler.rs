@@ -32,7 +32,7 @@ impl Sampler {
 }
 
 impl Distribution {
-    /// Reads what merging a sample will, so that it is near by then; the number means nothing.
+    /// Reads the fields that merging a sample will, so that they are near by then; the number means nothing.
     #[inline]
     pub(super) fn warm(&self) -> f64 {
         self.digest.warm() + self.own.weight + self.own.reciprocal_sum

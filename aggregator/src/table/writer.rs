@@ -156,8 +156,8 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// Reads what [`Observation::merge_into`] will, so that it is near by then. The branch is taken by the observation's kind, which is here, and not by the
-    /// sampler's, which a processor would have to wait for.
+    /// Reads the fields that [`Observation::merge_into`] will, so that they are near by then. The branch is taken by the observation's kind, which is here,
+    /// and not by the sampler's, which a processor would have to wait for.
     #[inline]
     pub(super) fn warm(&self, sampler: &Sampler) {
         match (self, sampler) {
@@ -166,6 +166,20 @@ impl<'a> Observation<'a> {
             }
             (Self::Member(_), Sampler::Set(set)) => {
                 black_box(set.warm());
+            }
+            _ => {}
+        }
+    }
+
+    /// The same for what those fields point to.
+    #[inline]
+    pub(super) fn warm_end(&self, sampler: &Sampler) {
+        match (self, sampler) {
+            (Self::Weighted { .. }, Sampler::Distribution(distribution)) => {
+                black_box(distribution.digest.warm_tail());
+            }
+            (Self::Member(_), Sampler::Set(set)) => {
+                black_box(set.warm_waiting());
             }
             _ => {}
         }
