@@ -32,6 +32,15 @@ pub trait Intake: Send + 'static {
     /// [`Refused`] when the sample is well formed and still cannot be kept. The source counts it by its cause and goes on.
     fn sample(&mut self, sample: &Sample<'_>) -> Result<(), Refused>;
 
+    /// Takes many observations, as if one after the other; `refused` is told the place of each that is refused, in any order.
+    fn samples(&mut self, samples: &[Sample<'_>], refused: &mut dyn FnMut(usize, Refused)) {
+        for (place, sample) in samples.iter().enumerate() {
+            if let Err(error) = self.sample(sample) {
+                refused(place, error);
+            }
+        }
+    }
+
     /// Takes one event.
     fn event(&mut self, event: Event);
 

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::key::{Key, Kind};
+use crate::sample::Sample;
 
 /// A writer may always remember about this many spellings.
 const LEAST: usize = 256;
@@ -60,15 +61,35 @@ pub(super) struct KeyCache {
     /// How many the recent generation may have now: the capacity, or less where the allowance is used up.
     allowed: usize,
     allowance: Arc<Allowance>,
-    /// The bytes that are looked up: one run of memory is hashed and compared faster than three.
-    probe: Vec<u8>,
 }
 
+/// What the look-up of a hit reads stands here and in `raw`, and nowhere else: each further place is a cache miss.
 #[derive(Debug)]
 struct Spelling {
     hash: u64,
+    /// The name, and the tags behind it.
     raw: Box<[u8]>,
     key: Arc<Key>,
+    key_hash: u64,
+    name_length: u32,
+    kind: Kind,
+}
+
+/// The raw bytes that are looked up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe<'a> {
+    name: &'a [u8],
+    kind: Kind,
+    tags: &'a [u8],
+    hash: u64,
+}
+
+/// Where a spelling was found: true until the cache is told to make the next one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    place: usize,
+    /// The key's.
+    pub(super) key_hash: u64,
 }
 
 impl KeyCache {
@@ -82,7 +103,6 @@ impl KeyCache {
             capacity,
             allowed: capacity,
             allowance,
-            probe: Vec::new(),
         }
     }
 
@@ -91,35 +111,26 @@ impl KeyCache {
     /// The caller may replace the key that it gets by an equal one that others hold already.
     pub(super) fn get_or_make<E>(
         &mut self,
-        name: &[u8],
-        kind: Kind,
-        tags: Option<&[u8]>,
+        probe: Probe<'_>,
         make: impl FnOnce() -> Result<Key, E>,
     ) -> Result<&mut Arc<Key>, E> {
         if self.recent.len() >= self.allowed {
             self.allowance.forget(self.older.len());
             self.older = std::mem::take(&mut self.recent);
         }
-        self.probe.clear();
-        self.probe.push(kind as u8);
-        // The length keeps a name's end apart from the tags' beginning: both may hold any byte.
-        self.probe
-            .extend_from_slice(&(name.len() as u64).to_le_bytes());
-        self.probe.extend_from_slice(name);
-        self.probe.extend_from_slice(tags.unwrap_or_default());
-        let probe = self.probe.as_slice();
-        let hash = xxh3_64(probe);
-        let same = |spelling: &Spelling| spelling.hash == hash && *spelling.raw == *probe;
-        let spelling = match self.recent.entry(hash, same, |spelling| spelling.hash) {
+        let same = |spelling: &Spelling| probe.is(spelling);
+        let spelling = match self
+            .recent
+            .entry(probe.hash, same, |spelling| spelling.hash)
+        {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
-                let spelling = match self.older.find_entry(hash, same) {
+                let spelling = match self.older.find_entry(probe.hash, same) {
                     Ok(known) => known.remove().0,
                     Err(_) => {
-                        let key = Arc::new(make()?);
+                        let key = make()?;
                         self.allowed = self.capacity.min(self.allowance.hold());
-                        let raw = probe.into();
-                        Spelling { hash, raw, key }
+                        probe.spelling(key)
                     }
                 };
                 place.insert(spelling).into_mut()
@@ -128,8 +139,121 @@ impl KeyCache {
         Ok(&mut spelling.key)
     }
 
+    /// Where a spelling with this hash is probably remembered, by the few bits of it that stand apart from the spellings: these are in the nearest cache.
+    /// One guess in some twenty is wrong.
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> Option<usize> {
+        self.recent.find_bucket_index(hash, |_| true)
+    }
+
+    /// Reads the spelling, so that it is near when [`KeyCache::find`] reads it; the number means nothing.
+    #[inline]
+    pub(super) fn warm(&self, guess: usize) -> u64 {
+        let spelling = self.recent.get_bucket(guess);
+        spelling.map_or(0, |spelling| {
+            spelling.hash ^ u64::from(spelling.name_length)
+        })
+    }
+
+    /// The same for the bytes that the spelling points to, once that is near.
+    #[inline]
+    pub(super) fn warm_bytes(&self, guess: usize) -> u8 {
+        self.recent.get_bucket(guess).map_or(0, |spelling| {
+            let byte = |at| spelling.raw.get(at).copied().unwrap_or_default();
+            byte(0) ^ byte(64) ^ byte(spelling.raw.len().wrapping_sub(1))
+        })
+    }
+
+    /// Where these bytes are remembered, if they were seen of late.
+    #[inline]
+    pub(super) fn find(&self, probe: Probe<'_>, guess: Option<usize>) -> Option<Found> {
+        let is_right = |place: &usize| {
+            let spelling = self.recent.get_bucket(*place);
+            spelling.is_some_and(|spelling| probe.is(spelling))
+        };
+        let place = guess.filter(is_right).or_else(|| {
+            self.recent
+                .find_bucket_index(probe.hash, |spelling| probe.is(spelling))
+        })?;
+        let key_hash = self.recent.get_bucket(place)?.key_hash;
+        Some(Found { place, key_hash })
+    }
+
+    /// The key that was found.
+    #[inline]
+    pub(super) fn key(&self, found: Found) -> Option<&Arc<Key>> {
+        self.recent
+            .get_bucket(found.place)
+            .map(|spelling| &spelling.key)
+    }
+
+    /// As [`KeyCache::key`], to be replaced by an equal one.
+    #[inline]
+    pub(super) fn key_mut(&mut self, found: Found) -> Option<&mut Arc<Key>> {
+        self.recent
+            .get_bucket_mut(found.place)
+            .map(|spelling| &mut spelling.key)
+    }
+
     fn len(&self) -> usize {
         self.recent.len() + self.older.len()
+    }
+}
+
+impl<'a> Probe<'a> {
+    #[inline]
+    pub(super) fn of(sample: &Sample<'a>) -> Self {
+        Self::new(sample.name, sample.kind, sample.tags)
+    }
+
+    #[inline]
+    fn new(name: &'a [u8], kind: Kind, tags: Option<&'a [u8]>) -> Self {
+        let tags = tags.unwrap_or_default();
+        // The name's hash as the tags' seed keeps its end apart from their beginning: both may hold any byte.
+        let seed = xxh3_64_with_seed(name, kind as u64);
+        Self {
+            name,
+            kind,
+            tags,
+            hash: xxh3_64_with_seed(tags, seed),
+        }
+    }
+
+    /// The same, where the hash is known.
+    #[inline]
+    pub(super) fn hashed(sample: &Sample<'a>, hash: u64) -> Self {
+        Self {
+            name: sample.name,
+            kind: sample.kind,
+            tags: sample.tags.unwrap_or_default(),
+            hash,
+        }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    #[inline]
+    fn is(&self, spelling: &Spelling) -> bool {
+        self.hash == spelling.hash
+            && self.kind == spelling.kind
+            && self.name.len() == spelling.name_length as usize
+            && spelling
+                .raw
+                .split_at_checked(self.name.len())
+                .is_some_and(|(name, tags)| tags == self.tags && name == self.name)
+    }
+
+    fn spelling(&self, key: Key) -> Spelling {
+        Spelling {
+            hash: self.hash,
+            raw: [self.name, self.tags].concat().into(),
+            key_hash: key.hash64(),
+            key: Arc::new(key),
+            name_length: self.name.len() as u32,
+            kind: self.kind,
+        }
     }
 }
 
@@ -158,9 +282,16 @@ mod tests {
             made = true;
             Ok::<_, Infallible>(Key::new(name, kind, Tags::default(), Scope::Mixed))
         };
-        let key = cache
-            .get_or_make(name.as_bytes(), kind, tags, make)
-            .unwrap();
+        let probe = Probe::new(name.as_bytes(), kind, tags);
+        let guess = cache.guess(probe.hash());
+        let known = cache.find(probe, guess).is_some();
+        assert_eq!(known, cache.find(probe, Some(0)).is_some());
+        let key = Arc::clone(cache.get_or_make(probe, make).unwrap());
+        assert!(!(known && made), "what is found is not made again");
+        let found = cache.find(probe, None).unwrap();
+        assert!(Arc::ptr_eq(cache.key(found).unwrap(), &key));
+        assert_eq!(found.key_hash, key.hash64());
+        assert!(cache.guess(probe.hash()).is_some());
         assert_eq!((&**key.name(), key.kind()), (name, kind));
         made
     }
@@ -186,7 +317,7 @@ mod tests {
         let mut cache = cache(10);
         assert_eq!(
             cache
-                .get_or_make(b"a", Kind::Counter, None, || Err("no"))
+                .get_or_make(Probe::new(b"a", Kind::Counter, None), || Err("no"))
                 .unwrap_err(),
             "no"
         );

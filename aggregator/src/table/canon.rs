@@ -10,6 +10,7 @@ use std::str;
 use super::names::Names;
 use super::writer::SampleError;
 use crate::key::{Key, Kind, SEPARATOR, Scope, Tags};
+use crate::sample::Sample;
 
 const LOCAL_ONLY: &str = "veneurlocalonly";
 const GLOBAL_ONLY: &str = "veneurglobalonly";
@@ -29,8 +30,17 @@ impl Canon {
         }
     }
 
+    /// The key of a sample.
+    pub(super) fn key_of(
+        &self,
+        names: &mut Names,
+        sample: &Sample<'_>,
+    ) -> Result<Key, SampleError> {
+        self.key(names, sample.name, sample.kind, sample.tags)
+    }
+
     /// The key of a sample with this name and tag section. Keys of one name share its memory as far as `names` knows it.
-    pub(super) fn key(
+    fn key(
         &self,
         names: &mut Names,
         name: &[u8],

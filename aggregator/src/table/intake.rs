@@ -11,6 +11,13 @@ impl Intake for Writer {
         })
     }
 
+    fn samples(&mut self, samples: &[Sample<'_>], refused: &mut dyn FnMut(usize, Refused)) {
+        Writer::samples(self, samples, |place, error| {
+            let cause = error.cause();
+            refused(place, Refused { cause });
+        });
+    }
+
     fn event(&mut self, event: Event) {
         Writer::event(self, event);
     }

@@ -7,6 +7,7 @@
 //! - a known series is found without building a string: samples by their raw bytes in the writer's cache, imports by a hash of
 //!   borrowed parts.
 
+mod bulk;
 mod cache;
 mod canon;
 mod cap;

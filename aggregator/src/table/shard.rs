@@ -115,6 +115,34 @@ impl Shard {
         })
     }
 
+    /// Where a series with this hash probably is, by the few bits of it that stand apart from the series: these are in the nearest cache.
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> Option<usize> {
+        self.series.find_bucket_index(hash, |_| true)
+    }
+
+    /// Where a series is that is here under this very copy of its key: true until the next one is put in.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &Arc<Key>, guess: Option<usize>) -> Option<usize> {
+        let same = |series: &Series| Arc::ptr_eq(&series.key, key);
+        let is_right = |place: &usize| self.series.get_bucket(*place).is_some_and(same);
+        guess
+            .filter(is_right)
+            .or_else(|| self.series.find_bucket_index(hash, same))
+    }
+
+    /// The series that was found.
+    #[inline]
+    pub(super) fn found(&self, place: usize) -> Option<&Series> {
+        self.series.get_bucket(place)
+    }
+
+    /// The series that was found, to be changed.
+    #[inline]
+    pub(super) fn found_seat(&mut self, place: usize) -> Option<Seat<'_>> {
+        self.series.get_bucket_mut(place).map(Seat::Taken)
+    }
+
     /// Finds the wanted series, or room for it; `None` if the cap leaves none.
     #[inline]
     pub(super) fn seat(&mut self, wanted: &mut impl Wanted) -> Option<Seat<'_>> {

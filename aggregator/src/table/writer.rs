@@ -1,12 +1,14 @@
 //! The way in for samples and events.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 use tributary_node::tap::Taps;
 
-use super::cache::KeyCache;
+use super::bulk::Bulk;
+use super::cache::{KeyCache, Probe};
 use super::names::Names;
 use super::sampler::Sampler;
 use super::{Brought, Table, shown};
@@ -57,7 +59,7 @@ impl SampleError {
 #[derive(Debug)]
 pub struct Writer {
     pub(super) table: Arc<Table>,
-    cache: KeyCache,
+    pub(super) cache: KeyCache,
     pub(super) names: Names,
     /// Reused by imports for the tags of the metric at hand.
     pub(super) joined: String,
@@ -65,6 +67,7 @@ pub struct Writer {
     pub(super) received: ReceivedDigest,
     /// Of its own: a metric looks there, at nothing else that is shared.
     pub(super) taps: Taps,
+    pub(super) bulk: Bulk,
 }
 
 impl Writer {
@@ -76,6 +79,7 @@ impl Writer {
             table,
             joined: String::new(),
             received: ReceivedDigest::default(),
+            bulk: Bulk::default(),
         }
     }
 
@@ -96,7 +100,7 @@ impl Writer {
         self.table.event(event);
     }
 
-    fn merge_sample(&mut self, sample: &Sample<'_>) -> Result<(), SampleError> {
+    pub(super) fn merge_sample(&mut self, sample: &Sample<'_>) -> Result<(), SampleError> {
         let observation = Observation::of(sample)?;
         let Self {
             table,
@@ -104,12 +108,8 @@ impl Writer {
             names,
             ..
         } = self;
-        let make = || {
-            table
-                .canon
-                .key(names, sample.name, sample.kind, sample.tags)
-        };
-        let key = cache.get_or_make(sample.name, sample.kind, sample.tags, make)?;
+        let make = || table.canon.key_of(names, sample);
+        let key = cache.get_or_make(Probe::of(sample), make)?;
         table.merge(key, Brought::Sample, |sampler| {
             observation.merge_into(sampler)
         })
@@ -117,21 +117,23 @@ impl Writer {
 }
 
 /// A sample's value, checked and scaled: merging it cannot fail.
-enum Observation<'a> {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Observation<'a> {
     Amount(f64),
     Level(f64),
     Weighted { value: f64, weight: f64 },
     Member(&'a [u8]),
-    Check(Check<'a>),
+    Check(&'a Check<'a>),
 }
 
 impl<'a> Observation<'a> {
-    fn of(sample: &Sample<'a>) -> Result<Self, SampleError> {
-        match (sample.kind, sample.value) {
+    #[inline]
+    pub(super) fn of(sample: &'a Sample<'a>) -> Result<Self, SampleError> {
+        match (sample.kind, &sample.value) {
             (Kind::Set, Value::Member(member)) => Ok(Self::Member(member)),
             (Kind::Status, Value::Status(check)) => Ok(Self::Check(check)),
             (Kind::Counter | Kind::Gauge | Kind::Histogram | Kind::Timer, Value::Number(value)) => {
-                Self::number(sample.kind, value, sample.rate)
+                Self::number(sample.kind, *value, sample.rate)
             }
             (kind, _) => Err(SampleError::TypeMismatch { kind }),
         }
@@ -158,8 +160,38 @@ impl<'a> Observation<'a> {
         }
     }
 
+    /// Reads the fields that [`Observation::merge_into`] will, so that they are near by then. The branch is taken by the observation's kind, which is here,
+    /// and not by the sampler's, which a processor would have to wait for.
+    #[inline]
+    pub(super) fn warm(&self, sampler: &Sampler) {
+        match (self, sampler) {
+            (Self::Weighted { .. }, Sampler::Distribution(distribution)) => {
+                black_box(distribution.warm());
+            }
+            (Self::Member(_), Sampler::Set(set)) => {
+                black_box(set.warm());
+            }
+            _ => {}
+        }
+    }
+
+    /// The same for what those fields point to.
+    #[inline]
+    pub(super) fn warm_end(&self, sampler: &Sampler) {
+        match (self, sampler) {
+            (Self::Weighted { .. }, Sampler::Distribution(distribution)) => {
+                black_box(distribution.digest.warm_tail());
+            }
+            (Self::Member(_), Sampler::Set(set)) => {
+                black_box(set.warm_waiting());
+            }
+            _ => {}
+        }
+    }
+
     /// Fails only where a digest's weights would come to infinity, which takes a series that has many already.
-    fn merge_into(self, sampler: &mut Sampler) -> Result<(), SampleError> {
+    #[inline]
+    pub(super) fn merge_into(self, sampler: &mut Sampler) -> Result<(), SampleError> {
         match (self, sampler) {
             (Self::Amount(amount), Sampler::Counter(sum)) => sum.add(amount),
             (Self::Level(value), Sampler::Gauge(gauge)) => gauge.set(value),
@@ -171,7 +203,7 @@ impl<'a> Observation<'a> {
                 distribution.own.add(value, weight);
             }
             (Self::Member(member), Sampler::Set(set)) => set.insert(member),
-            (Self::Check(check), Sampler::Status(status)) => status.set(&check),
+            (Self::Check(check), Sampler::Status(status)) => status.set(check),
             (_, sampler) => debug_assert!(false, "a key's kind decides its sampler: {sampler:?}"),
         }
         Ok(())

@@ -71,6 +71,24 @@ impl HyperLogLog {
         self.insert_hash(hash(member));
     }
 
+    /// Reads the fields that [`HyperLogLog::insert`] into a small set will, so that they are near by then; the number means nothing.
+    #[inline]
+    pub(crate) fn warm(&self) -> usize {
+        match &self.layout {
+            Layout::Sparse(sparse) => sparse.waiting.len(),
+            Layout::Dense(_) => 0,
+        }
+    }
+
+    /// The same for the codes that wait.
+    #[inline]
+    pub(crate) fn warm_waiting(&self) -> u32 {
+        match &self.layout {
+            Layout::Sparse(sparse) => sparse.waiting.first().map_or(0, |code| code.0),
+            Layout::Dense(_) => 0,
+        }
+    }
+
     fn insert_hash(&mut self, hash: u64) {
         match &mut self.layout {
             Layout::Sparse(sparse) => {

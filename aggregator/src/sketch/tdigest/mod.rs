@@ -95,6 +95,18 @@ impl TDigest {
         Ok(())
     }
 
+    /// Reads the fields that [`TDigest::add`] will, so that they are near by then; the number means nothing.
+    #[inline]
+    pub(crate) fn warm(&self) -> f64 {
+        self.centroids.len() as f64 + self.head_weight + self.min + self.compression
+    }
+
+    /// The same for the end of the tail.
+    #[inline]
+    pub(crate) fn warm_tail(&self) -> f64 {
+        self.centroids.last().map_or(0.0, |last| last.weight)
+    }
+
     /// The smallest value seen, +∞ when empty.
     pub fn min(&self) -> f64 {
         self.min

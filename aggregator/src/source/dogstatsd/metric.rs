@@ -10,7 +10,10 @@ use crate::key::Kind;
 use crate::sample::{Sample, Value};
 
 #[inline]
-pub(super) fn parse(line: &[u8], mut take: impl FnMut(Sample<'_>)) -> Result<(), MetricError> {
+pub(super) fn parse<'a>(
+    line: &'a [u8],
+    mut take: impl FnMut(Sample<'a>),
+) -> Result<(), MetricError> {
     // A pipe before the first colon would make that colon part of a section.
     let (name, mark, after_name) = cut_at_either(line, b':', b'|').ok_or(MetricError::NoPipe)?;
     if mark != b':' {

@@ -38,16 +38,29 @@ pub enum Item<'a> {
 /// Says what is wrong with the line. Values before a bad one were taken by then, as Veneur does it.
 #[inline]
 pub fn parse(line: &[u8], mut take: impl FnMut(Item<'_>)) -> Result<(), ParseError> {
-    if line.first() == Some(&b'_') {
-        if line.starts_with(event::PREFIX) {
-            let event = event::parse(line).map_err(ParseError::Event)?;
-            take(Item::Event(Box::new(event)));
-            return Ok(());
-        }
-        if line.starts_with(check::PREFIX) {
-            return check::parse(line, |sample| take(Item::Sample(sample)))
-                .map_err(ParseError::Check);
-        }
+    if is_metric(line) {
+        return parse_metric(line, |sample| take(Item::Sample(sample)));
     }
-    metric::parse(line, |sample| take(Item::Sample(sample))).map_err(ParseError::Metric)
+    if line.starts_with(event::PREFIX) {
+        let event = event::parse(line).map_err(ParseError::Event)?;
+        take(Item::Event(Box::new(event)));
+        return Ok(());
+    }
+    check::parse(line, |sample| take(Item::Sample(sample))).map_err(ParseError::Check)
+}
+
+/// Whether a line is neither an event nor a service check: [`parse_metric`] reads it.
+#[inline]
+pub(crate) fn is_metric(line: &[u8]) -> bool {
+    line.first() != Some(&b'_')
+        || !(line.starts_with(event::PREFIX) || line.starts_with(check::PREFIX))
+}
+
+/// [`parse`] for metrics alone, whose samples are all of the line's own bytes: they may be kept for as long as the line is.
+#[inline]
+pub(crate) fn parse_metric<'a>(
+    line: &'a [u8],
+    take: impl FnMut(Sample<'a>),
+) -> Result<(), ParseError> {
+    metric::parse(line, take).map_err(ParseError::Metric)
 }

@@ -11,18 +11,16 @@ use parking_lot::Mutex;
 
 use crate::metrics;
 
-/// Lines were read, good and bad.
-pub(super) struct LinesReceived {
-    /// The `protocol` tag.
-    pub(super) protocol: Protocol,
-    pub(super) count: u64,
-}
+/// Lines were read, good and bad: of one protocol, time and again.
+pub(super) struct LinesReceived(::metrics::Counter);
 
 impl LinesReceived {
-    pub(super) fn emit(&self) {
-        metrics::RECEIVED
-            .with([self.protocol.tag().into()])
-            .increment(self.count);
+    pub(super) fn by(protocol: Protocol) -> Self {
+        Self(metrics::RECEIVED.with([protocol.tag().into()]))
+    }
+
+    pub(super) fn emit(&self, count: u64) {
+        self.0.increment(count);
     }
 }
 

@@ -10,6 +10,7 @@ mod datagram;
 mod drops;
 mod events;
 mod framing;
+mod pause;
 mod reader;
 mod stream;
 mod unix_path;
@@ -46,7 +47,8 @@ pub struct StatsdConfig {
     /// Threads, each with its own socket, for each UDP address. At least 1, the default. More help once one thread is busy.
     pub num_readers: usize,
     /// The receive buffer to ask the system for, for each datagram socket, in bytes; 0 leaves the system's own default. Default 2 MiB. Bigger
-    /// buffers ride out longer bursts; the system's limit is `net.core.rmem_max`.
+    /// buffers ride out longer bursts; the system's limit is `net.core.rmem_max`. Readers of dense UDP pause for up to a millisecond at a time, and
+    /// for less where the buffer is small.
     pub read_buffer_size_bytes: usize,
     /// Whether another process may listen on the same UDP and TCP addresses at the same time. What comes to a UDP address while this one stops
     /// goes to the other; default false.

@@ -6,8 +6,9 @@ use memchr::memchr_iter;
 
 use super::events::{Complaints, LinesReceived, Loss, PacketsLost, Protocol};
 use crate::key::Kind;
-use crate::source::Intake;
-use crate::source::dogstatsd::{self, Item};
+use crate::sample::Sample;
+use crate::source::dogstatsd::{self, Item, ParseError};
+use crate::source::{Intake, Refused};
 
 /// Parses what one socket or connection brings. Nothing here is shared with another reader until [`LineReader::end_batch`].
 pub(super) struct LineReader<I> {
@@ -23,6 +24,7 @@ impl<I: Intake> LineReader<I> {
                 protocol,
                 complaints,
                 received: 0,
+                lines_received: None,
                 lost: Vec::new(),
                 example: None,
             },
@@ -40,12 +42,25 @@ impl<I: Intake> LineReader<I> {
     /// A datagram or frame: lines with a break between, and after the last one or not.
     #[inline]
     pub(super) fn packet(&mut self, packet: &[u8]) {
-        let mut start = 0;
-        for end in memchr_iter(b'\n', packet) {
-            self.line(packet.get(start..end).unwrap_or_default());
-            start = end + 1;
+        self.packets(std::iter::once(packet));
+    }
+
+    /// Several of them, whose samples are handed on in bulk: so the intake can look for many series at the same time.
+    pub(super) fn packets<'a>(&mut self, packets: impl Iterator<Item = &'a [u8]>) {
+        let mut bulk = Bulk {
+            reader: self,
+            samples: Vec::new(),
+            lines: Vec::new(),
+        };
+        for packet in packets {
+            let mut start = 0;
+            for end in memchr_iter(b'\n', packet) {
+                bulk.line(packet.get(start..end).unwrap_or_default());
+                start = end + 1;
+            }
+            bulk.line(packet.get(start..).unwrap_or_default());
         }
-        self.line(packet.get(start..).unwrap_or_default());
+        bulk.hand_over();
     }
 
     /// One line without its break; an empty one is nothing.
@@ -59,25 +74,13 @@ impl<I: Intake> LineReader<I> {
         let parsed = dogstatsd::parse(line, |item| match item {
             Item::Sample(sample) => {
                 if let Err(refused) = intake.sample(&sample) {
-                    let packet_type = match sample.kind {
-                        Kind::Status => "service_check",
-                        _ => "metric",
-                    };
-                    let loss = Loss {
-                        packet_type,
-                        reason: refused.cause,
-                    };
-                    tally.lose(loss, line);
+                    tally.lose(Loss::refused(sample.kind, refused), line);
                 }
             }
             Item::Event(event) => intake.event(*event),
         });
         if let Err(error) = parsed {
-            let loss = Loss {
-                packet_type: error.packet_type(),
-                reason: error.cause(),
-            };
-            tally.lose(loss, line);
+            tally.lose(Loss::unparsed(&error), line);
         }
     }
 
@@ -93,15 +96,86 @@ impl<I: Intake> LineReader<I> {
     }
 }
 
+/// Samples on their way to the intake.
+struct Bulk<'reader, 'a, I> {
+    reader: &'reader mut LineReader<I>,
+    samples: Vec<Sample<'a>>,
+    /// Of each sample, the line that it is from.
+    lines: Vec<&'a [u8]>,
+}
+
+/// How many samples are handed over at once, at most. More of them would be pushed out of the nearest cache before their turn comes.
+const BULK: usize = 512;
+
+impl<'a, I: Intake> Bulk<'_, 'a, I> {
+    #[inline]
+    fn line(&mut self, line: &'a [u8]) {
+        if line.is_empty() {
+            return;
+        }
+        if !dogstatsd::is_metric(line) {
+            // In the order of the wire.
+            self.hand_over();
+            self.reader.line(line);
+            return;
+        }
+        self.reader.tally.received += 1;
+        let parsed = dogstatsd::parse_metric(line, |sample| {
+            if self.samples.len() >= BULK {
+                self.hand_over();
+            }
+            self.samples.push(sample);
+            self.lines.push(line);
+        });
+        if let Err(error) = parsed {
+            self.reader.tally.lose(Loss::unparsed(&error), line);
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let LineReader { intake, tally } = &mut *self.reader;
+        let (samples, lines) = (&self.samples, &self.lines);
+        intake.samples(samples, &mut |place, refused| {
+            if let (Some(sample), Some(line)) = (samples.get(place), lines.get(place)) {
+                tally.lose(Loss::refused(sample.kind, refused), line);
+            }
+        });
+        self.samples.clear();
+        self.lines.clear();
+    }
+}
+
 /// Counts of one reader since it last published them.
 struct Tally {
     protocol: Protocol,
     complaints: Arc<Complaints>,
     received: u64,
+    /// Where they are published; looked up once.
+    lines_received: Option<LinesReceived>,
     /// Few different ones, and mostly none.
     lost: Vec<(Loss, u64)>,
     /// The first loss of the batch, for people.
     example: Option<String>,
+}
+
+impl Loss {
+    fn refused(kind: Kind, refused: Refused) -> Self {
+        let packet_type = match kind {
+            Kind::Status => "service_check",
+            _ => "metric",
+        };
+        Self {
+            packet_type,
+            reason: refused.cause,
+        }
+    }
+
+    fn unparsed(error: &ParseError) -> Self {
+        Self {
+            packet_type: error.packet_type(),
+            reason: error.cause(),
+        }
+    }
 }
 
 impl Tally {
@@ -119,11 +193,9 @@ impl Tally {
     fn publish(&mut self) {
         if self.received > 0 {
             let count = std::mem::take(&mut self.received);
-            LinesReceived {
-                protocol: self.protocol,
-                count,
-            }
-            .emit();
+            self.lines_received
+                .get_or_insert_with(|| LinesReceived::by(self.protocol))
+                .emit(count);
         }
         if self.lost.is_empty() {
             return;

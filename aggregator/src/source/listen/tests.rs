@@ -223,6 +223,34 @@ async fn several_readers_share_one_port_and_lose_nothing() {
     assert_eq!(basket.sorted().len(), 1000);
 }
 
+#[tokio::test]
+async fn bursts_that_come_while_a_reader_pauses_lose_nothing() {
+    // So many fit into the smallest buffer that Linux gives by default.
+    const BURST: usize = 150;
+    let basket = Basket::default();
+    let stop = CancellationToken::new();
+    let config = listen_on(&["udp://127.0.0.1:0"]);
+    let listeners = start(&config, basket.intakes(), stop.clone()).unwrap();
+    let drops = listeners.kernel_drops();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let burst = || {
+        for number in 0..BURST {
+            let line = format!("n{number}:1|c");
+            socket.send_to(line.as_bytes(), at(&listeners, 0)).unwrap();
+        }
+    };
+    // One after the other as soon as the one before was read: dense enough for pauses.
+    for round in 1..=100 {
+        burst();
+        eventually(|| basket.0.lock().len() >= round * BURST).await;
+    }
+    burst();
+    stop.cancel();
+    listeners.join().await;
+    assert_eq!(drops.total(), 0);
+    assert_eq!(basket.0.lock().len(), 101 * BURST);
+}
+
 /// A reader that cannot keep up: the kernel has to drop.
 struct Slow(Arc<AtomicU64>);
 

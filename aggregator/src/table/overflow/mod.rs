@@ -39,8 +39,9 @@ impl Table {
         self.fold(wanted.parts(), brought, change)
     }
 
+    /// Lets `change` work on the sampler of the overflow series of a series that found no room. No shard is locked by the caller.
     #[cold]
-    fn fold<E>(
+    pub(super) fn fold<E>(
         &self,
         parts: KeyParts<'_>,
         brought: Brought,
