@@ -73,7 +73,7 @@ impl Naming {
             return Err("template: has no `{name}`".to_owned());
         }
         let mut prefix = String::new();
-        push_clean(&mut prefix, config.prefix.trim_end_matches('.'), ".");
+        push_clean(&mut prefix, config.prefix.trim_end_matches('.'), ";");
         Ok(Self {
             prefix,
             style: config.tags,

@@ -133,7 +133,7 @@ struct ErrorEntry {
 
 impl Named {
     /// Nothing for a body that is no list of errors.
-    fn read(body: &[u8]) -> Self {
+    pub(super) fn read(body: &[u8]) -> Self {
         let Ok(ErrorBody { errors }) = serde_json::from_slice(body) else {
             return Self::default();
         };

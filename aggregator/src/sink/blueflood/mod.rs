@@ -1,6 +1,6 @@
 //! Sink `blueflood`: points to Blueflood's ingest API, with a token of Keystone's where one is wanted. It takes the place of blueflood-carbon-forwarder.
 //!
-//! A batch is sent as `POST {url}/v2.0/{tenant}/ingest`, one body after the other, none longer than `body_limit`.
+//! A batch is sent as `POST {url}/v2.0/{tenant}/ingest`, one body after the other, none longer than `body_limit`. A counter's value is the interval's total.
 //!
 //! On failure:
 //! - No answer, 429, 5xx, and whatever else says nothing about the points: retriable, after `backoff` with jitter or what `Retry-After` asks for, for as long as

@@ -29,7 +29,7 @@ struct Held {
 /// How long before its end a token is renewed, at most; one that is shorter has a tenth of its life left.
 const MARGIN: Duration = Duration::from_secs(300);
 /// How long a token that is still good is used after a renewal that failed, before another is tried.
-const RENEW_AGAIN: Duration = Duration::from_secs(10);
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 impl Session {
     pub(super) fn new(config: KeystoneConfig, client: Client) -> Self {

@@ -241,3 +241,6 @@ impl Work {
         name
     }
 }
+
+#[cfg(test)]
+mod tests;
