@@ -20,6 +20,7 @@ mod recorded;
 mod refused;
 mod runner;
 mod settings;
+mod tls;
 
 use serde_json::{Value, json};
 use tributary_aggregator::key::Tags;

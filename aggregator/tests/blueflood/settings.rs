@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use tributary_aggregator::key::Tags;
+use tributary_aggregator::sink::build;
 use tributary_aggregator::sink::registry::check;
-use tributary_aggregator::sink::{Sink as _, build};
 
 use super::mock::millis;
 use super::{batch, pair, point_at, write};

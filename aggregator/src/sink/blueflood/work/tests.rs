@@ -106,10 +106,15 @@ proptest! {
         prop_assert_eq!(work.written, stored.iter().filter(|times| **times == 1).count());
         prop_assert!(stored.iter().all(|times| *times <= 1));
     }
+}
+
+proptest! {
+    // A thousand requests each.
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn a_blueflood_that_refuses_everything_is_asked_a_bounded_number_of_times(
-        count in 1..2000_usize,
+        count in 1..400_usize,
         answer in said().prop_filter("it says something", |said| !matches!(said, Said::Stored | Said::Nothing)),
     ) {
         let (batch, format, events) = (batch(count), format(), Events::new("test"));
