@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 /// What one request is answered with, instead of what is right.
 #[derive(Debug, Clone)]
 pub enum Fault {
+    /// None: what is right is done.
+    Right,
     /// A status, `Retry-After` where it is not empty, and a body. Nothing is stored.
     Answer(u16, &'static str, String),
     /// No answer, ever.
@@ -170,7 +172,7 @@ async fn handle<S: Service>(
     };
     let fault = state.lock().unwrap().fault();
     let response = match &fault {
-        None => Some(state.lock().unwrap().answer(&seen, &raw)),
+        None | Some(Fault::Right) => Some(state.lock().unwrap().answer(&seen, &raw)),
         Some(Fault::Answer(status, retry_after, body)) => {
             let mut response = respond(*status, body.clone());
             if !retry_after.is_empty() {
