@@ -154,4 +154,18 @@ tributary_node::catalogue! {
     Counter FILE_REOPENED = "sink.file_reopened_total", tags: [sink_name, sink_kind], unit: "times",
         meaning: "Times that a file was found rotated away and opened anew.",
         worry: "";
+
+    // Sink blueflood.
+    Counter BLUEFLOOD_REQUESTS = "sink.blueflood.requests_total", tags: [sink_name, outcome], unit: "requests",
+        meaning: "Ingest requests to Blueflood by how they ended: stored, accepted (202, storing goes on), partial (207), refused (400), too_large (413), unauthorized (401, 403), throttled (429), unavailable (5xx), unexpected, timeout, unreachable, invalid.",
+        worry: "Another outcome than stored grows for minutes: the log has Blueflood's words.";
+    Counter BLUEFLOOD_REFUSED = "sink.blueflood.points_refused_total", tags: [sink_name, cause], unit: "points",
+        meaning: "Points that Blueflood refused for good: metric_name, collection_time, ttl, metric_value, other (it could not store them), unnamed (a request with them is refused), too_large.",
+        worry: "It grows: these points are lost; the log has an example and Blueflood's words.";
+    Counter BLUEFLOOD_REPEATED = "sink.blueflood.points_repeated_total", tags: [sink_name], unit: "points",
+        meaning: "Points that are sent again because Blueflood said that it could not store them.",
+        worry: "It grows for minutes.";
+    Counter BLUEFLOOD_LOGINS = "sink.blueflood.logins_total", tags: [sink_name, outcome], unit: "logins",
+        meaning: "Logins at Keystone by how they ended: ok, file (the key cannot be read), refused, throttled, unavailable, unreadable, timeout, unreachable.",
+        worry: "Another outcome than ok grows: once the token has ended, points wait. ok every few seconds: Blueflood refuses the tokens.";
 }

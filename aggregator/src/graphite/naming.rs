@@ -73,7 +73,7 @@ impl Naming {
             return Err("template: has no `{name}`".to_owned());
         }
         let mut prefix = String::new();
-        push_clean(&mut prefix, config.prefix.trim_end_matches('.'), ".");
+        push_clean(&mut prefix, config.prefix.trim_end_matches('.'), ";");
         Ok(Self {
             prefix,
             style: config.tags,
@@ -288,6 +288,9 @@ mod tests {
             "dc1.api.latency.env.prod.host.db_1.canary.true"
         );
         assert_eq!(flat("", &[]), "dc1.api.latency");
+        let deeper = naming("shop.dc 1", TagStyle::Drop, "").unwrap();
+        let path = deeper.path(&point("api.latency", None, &tags));
+        assert_eq!(path, "shop.dc_1.api.latency");
         assert_eq!(
             flat("{host}.{name}.{tags}.x", &tags),
             "dc1.db_1.api.latency.env.prod.canary.true.x"

@@ -11,6 +11,7 @@
 //!
 //! A new sink is one file (or folder) with a config struct that is a [`registry::Build`], and one line in [`registry`].
 
+pub mod blueflood;
 pub mod config;
 pub mod debug;
 mod filter;

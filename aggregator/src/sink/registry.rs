@@ -4,11 +4,12 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, debug, localfile};
+use super::{Sink, blueflood, debug, localfile};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
 pub const KINDS: &[Kind] = &[
+    Kind::of::<blueflood::BluefloodConfig>("blueflood"),
     Kind::of::<debug::DebugConfig>("debug"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
 ];
@@ -110,11 +111,11 @@ mod tests {
             .to_string();
         assert_eq!(
             problem,
-            "kind: unknown sink kind `localfil`, did you mean `localfile`? (known: debug, localfile)"
+            "kind: unknown sink kind `localfil`, did you mean `localfile`? (known: blueflood, debug, localfile)"
         );
         assert_eq!(
             check("signalfx", &Value::Null),
-            ["kind: unknown sink kind `signalfx` (known: debug, localfile)"]
+            ["kind: unknown sink kind `signalfx` (known: blueflood, debug, localfile)"]
         );
     }
 
