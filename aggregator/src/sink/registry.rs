@@ -4,12 +4,13 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, debug, localfile};
+use super::{Sink, debug, graphite, localfile};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
 pub const KINDS: &[Kind] = &[
     Kind::of::<debug::DebugConfig>("debug"),
+    Kind::of::<graphite::GraphiteConfig>("graphite"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
 ];
 
@@ -110,11 +111,11 @@ mod tests {
             .to_string();
         assert_eq!(
             problem,
-            "kind: unknown sink kind `localfil`, did you mean `localfile`? (known: debug, localfile)"
+            "kind: unknown sink kind `localfil`, did you mean `localfile`? (known: debug, graphite, localfile)"
         );
         assert_eq!(
             check("signalfx", &Value::Null),
-            ["kind: unknown sink kind `signalfx` (known: debug, localfile)"]
+            ["kind: unknown sink kind `signalfx` (known: debug, graphite, localfile)"]
         );
     }
 

@@ -412,7 +412,7 @@ async fn all_problems_of_the_configuration_are_told_at_once() {
         "metric_sinks[1].config.colour: unknown key, there are none here",
         "metric_sinks[2].name: is empty",
         "metric_sinks[2].config.format: unknown variant `xml`, expected `jsonl` or `tsv`",
-        "metric_sinks[3].kind: unknown sink kind `influx` (known: debug, localfile)",
+        "metric_sinks[3].kind: unknown sink kind `influx` (known: debug, graphite, localfile)",
         "metric_sinks[3].strip_tags[0].value: `(` is no regular expression: unclosed group",
         "metric_sink_routing[0].sinks.matched: there is no sink `debgu`, did you mean `debug`?",
     ];
