@@ -249,8 +249,8 @@ impl Graphite {
     }
 
     fn reason(&self) -> String {
-        let errors = self.lanes.iter().filter_map(|lane| lane.last_error());
-        let error = errors.last().unwrap_or_else(|| "no answer".to_owned());
+        let mut errors = self.lanes.iter().filter_map(|lane| lane.last_error());
+        let error = errors.next_back().unwrap_or_else(|| "no answer".to_owned());
         match self.lanes.len() {
             1 => format!("the destination takes nothing: {error}"),
             count => format!("none of the {count} destinations takes anything: {error}"),
