@@ -12,7 +12,7 @@ use tributary_integration::tier::{Aggregator, Binaries, Tier, free_address, get,
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Stands in for carbon: takes lines, each connection's first `limit` bytes. Dropped, it closes everything.
+/// Stands in for carbon: takes lines, each connection's first `limit` bytes.
 struct Receiver {
     lines: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
@@ -36,15 +36,18 @@ impl Receiver {
         Ok(Self { lines, task })
     }
 
-    fn lines(&self) -> Vec<String> {
+    /// Closes everything, and gives what came in.
+    async fn stop(self) -> Vec<String> {
+        self.task.abort();
+        // Aborted, as it should be.
+        let _ = self.task.await;
         let lines = self.lines.lock();
         lines.unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.task.abort();
+    fn lines(&self) -> Vec<String> {
+        let lines = self.lines.lock();
+        lines.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -111,8 +114,7 @@ async fn an_agent_killed_twice_delivers_all_that_was_spooled() -> Outcome {
     })
     .await?;
     agent.program.kill().await?;
-    let mut received: BTreeSet<String> = receiver.lines().into_iter().collect();
-    drop(receiver);
+    let mut received: BTreeSet<String> = receiver.stop().await.into_iter().collect();
 
     let receiver = Receiver::start(&address, u64::MAX).await?;
     agent.start_again().await?;
