@@ -4,6 +4,7 @@ mod replacing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ struct Scripted {
     leave: Arc<Semaphore>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     given: mpsc::UnboundedSender<Vec<String>>,
+    closed: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -48,6 +50,10 @@ impl Sink for Scripted {
         self.given.send(names).unwrap();
         answer
     }
+
+    async fn close(&mut self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The test's hand on a sink.
@@ -55,6 +61,8 @@ struct Hand {
     leave: Arc<Semaphore>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     given: mpsc::UnboundedReceiver<Vec<String>>,
+    /// How often it was told that nothing more comes.
+    closed: Arc<AtomicUsize>,
 }
 
 impl Hand {
@@ -74,10 +82,12 @@ fn scripted(config: serde_json::Value, leave: usize) -> (SinkConfig, Box<dyn Sin
     let (given, receiver) = mpsc::unbounded_channel();
     let leave = Arc::new(Semaphore::new(leave));
     let answers = Arc::<Mutex<VecDeque<Answer>>>::default();
+    let closed = Arc::<AtomicUsize>::default();
     let sink = Scripted {
         leave: Arc::clone(&leave),
         answers: Arc::clone(&answers),
         given,
+        closed: Arc::clone(&closed),
     };
     let given = receiver;
     (
@@ -87,6 +97,7 @@ fn scripted(config: serde_json::Value, leave: usize) -> (SinkConfig, Box<dyn Sin
             leave,
             answers,
             given,
+            closed,
         },
     )
 }
@@ -185,6 +196,7 @@ async fn each_sink_gets_every_flush_in_order() {
         assert_eq!(hand.next().await, ["x", "y"]);
         assert_eq!(hand.next().await, ["z"]);
         assert_eq!(hand.given.recv().await, None);
+        assert_eq!(hand.closed.load(Ordering::Relaxed), 1);
     }
 }
 
