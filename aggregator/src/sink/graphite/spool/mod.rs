@@ -10,8 +10,8 @@
 //!   (an eighth of the limit, 8 MiB at most) is sent again. A record that was cut off in the middle was never acknowledged, and goes.
 //! - A damaged record costs the rest of its segment and no other.
 //!
-//! The crates there are do not fit. `queue-file` keeps one ring file that doubles and never shrinks, syncs each removal, and does not open at all with one damaged
-//! element; `yaque` has no checksums and no bound; `commitlog` cannot remove the old end; `okaywal` is a log for checkpoints and no queue;
+//! The crates there are do not fit. `queue-file` keeps one ring file that doubles and never shrinks, syncs each removal, and is stopped by one damaged
+//! element; `yaque` has no checksums of records and no bound; `commitlog` cannot remove the old end; `okaywal` is a log for checkpoints and no queue;
 //! `disk_backed_queue` brings SQLite.
 
 mod segment;
@@ -103,6 +103,11 @@ impl Spool {
     /// `WouldBlock` if another process, or an earlier sink of this one, has it.
     pub(super) fn open(directory: &Path, limit: u64) -> io::Result<(Self, Found)> {
         fs::create_dir_all(directory)?;
+        // Those that were made just now: spool_dir, the sink's, the destination's.
+        for parent in directory.ancestors().skip(1).take(3) {
+            // One that cannot be opened or synced was not made by us.
+            let _ = File::open(parent).and_then(|parent| parent.sync_all());
+        }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
