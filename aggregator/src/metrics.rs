@@ -168,4 +168,36 @@ tributary_node::catalogue! {
     Counter BLUEFLOOD_LOGINS = "sink.blueflood.logins_total", tags: [sink_name, outcome], unit: "logins",
         meaning: "Logins at Keystone by how they ended: ok, file (the key cannot be read), refused, throttled, unavailable, unreadable, timeout, unreachable.",
         worry: "Another outcome than ok grows: once the token has ended, points wait. ok every few seconds: Blueflood refuses the tokens.";
+
+    // Sink graphite.
+    Gauge SINK_DESTINATION_UP = "sink.destination_up", tags: [sink_name, destination], unit: "0 or 1",
+        meaning: "1 while a sink is connected to one of its destinations.",
+        worry: "0 for longer than a restart takes.";
+    Counter SINK_DESTINATION_CONNECTS = "sink.destination_connects_total", tags: [sink_name, destination], unit: "connections",
+        meaning: "Connections that a sink made to a destination.",
+        worry: "It grows all the time: the destination closes connections.";
+    Counter SINK_DESTINATION_ERRORS = "sink.destination_errors_total", tags: [sink_name, destination, cause], unit: "connections",
+        meaning: "Connections to a destination that failed or ended. Causes: name (it has no address), refused, connect, timeout, tls, closed (by the destination), broken, stalled (it took nothing for too long).",
+        worry: "It grows for minutes: the destination is away.";
+    Counter SINK_DESTINATION_WRITTEN = "sink.destination_points_written_total", tags: [sink_name, destination], unit: "points",
+        meaning: "Points written to a destination, with those written again.",
+        worry: "It stands still while points are flushed.";
+    Counter SINK_DESTINATION_RESENT = "sink.destination_points_resent_total", tags: [sink_name, destination], unit: "points",
+        meaning: "Points written to a destination again, because the connection ended just after.",
+        worry: "";
+    Counter SINK_DESTINATION_DROPPED = "sink.destination_points_dropped_total", tags: [sink_name, destination, cause], unit: "points",
+        meaning: "Points that one destination of a sink never got. Causes: queue_full, spool_full, shutdown.",
+        worry: "Any increase: the destination misses points; others may have them.";
+    Gauge SINK_DESTINATION_QUEUED = "sink.destination_queued_points", tags: [sink_name, destination], unit: "points",
+        meaning: "Points in memory that a destination has not taken yet.",
+        worry: "Near the sink's queue_points: then the oldest are lost.";
+    Gauge SINK_DESTINATION_SPOOLED = "sink.destination_spooled_bytes", tags: [sink_name, destination], unit: "bytes",
+        meaning: "Points on disk that a destination has not taken yet.",
+        worry: "Near spool_max_bytes: then the oldest are lost.";
+    Counter SINK_SPOOL_DAMAGED = "sink.spool_damaged_bytes_total", tags: [sink_name, destination], unit: "bytes",
+        meaning: "Bytes of a spool that cannot be read any more; the points in them are lost.",
+        worry: "Any increase: the disk or its file system loses data.";
+    Counter SINK_SPOOL_ERRORS = "sink.spool_errors_total", tags: [sink_name, destination], unit: "calls",
+        meaning: "Failures to open, read or write a spool; points stay in memory meanwhile.",
+        worry: "It grows: the disk is full or broken; the log has the error.";
 }

@@ -15,6 +15,7 @@ pub mod blueflood;
 pub mod config;
 pub mod debug;
 mod filter;
+pub mod graphite;
 pub mod happened;
 mod health;
 pub mod localfile;
@@ -60,6 +61,10 @@ pub trait Sink: Send {
 
     /// Writes a batch, and says how much of it was written. What is missing there was skipped: the sink has no way to carry it.
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError>;
+
+    /// Called once when nothing more will be written, at the end of the program or because another takes over: for a sink that has points of its own
+    /// which it can still bring to safety. At the end of the program it has as long as that leaves it; it should set itself a bound.
+    async fn close(&mut self) {}
 }
 
 /// How batches that wait are put together for one write. The default writes each flush, and each batch that passes through, by itself and at once.

@@ -4,13 +4,14 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, blueflood, debug, localfile};
+use super::{Sink, blueflood, debug, graphite, localfile};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
 pub const KINDS: &[Kind] = &[
     Kind::of::<blueflood::BluefloodConfig>("blueflood"),
     Kind::of::<debug::DebugConfig>("debug"),
+    Kind::of::<graphite::GraphiteConfig>("graphite"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
 ];
 
@@ -103,6 +104,10 @@ mod tests {
 
     use super::*;
 
+    fn known() -> String {
+        KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+    }
+
     #[test]
     fn an_unknown_kind_is_refused_with_the_known_ones_and_the_nearest() {
         let problem = build("localfil", "a", &Value::Null)
@@ -111,11 +116,14 @@ mod tests {
             .to_string();
         assert_eq!(
             problem,
-            "kind: unknown sink kind `localfil`, did you mean `localfile`? (known: blueflood, debug, localfile)"
+            format!(
+                "kind: unknown sink kind `localfil`, did you mean `localfile`? (known: {})",
+                known()
+            )
         );
         assert_eq!(
             check("signalfx", &Value::Null),
-            ["kind: unknown sink kind `signalfx` (known: blueflood, debug, localfile)"]
+            [format!("kind: unknown sink kind `signalfx` (known: {})", known())]
         );
     }
 

@@ -256,6 +256,7 @@ impl Member {
                 task.wait_for(predecessor).await;
             }
             task.run().await;
+            task.sink.close().await;
         });
         Self {
             config: config.clone(),
@@ -298,7 +299,7 @@ impl Task {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
             let pause = self.write_all().await;
             if self.replaced.is_cancelled() {

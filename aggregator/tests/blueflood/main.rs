@@ -49,7 +49,7 @@ pub(crate) fn point_at(name: &str, value: f64, time: i64) -> Point {
 
 pub(crate) fn batch(points: Vec<Point>) -> Batch {
     Batch {
-        points,
+        points: points.into(),
         ..Batch::default()
     }
 }

@@ -68,7 +68,7 @@ impl JsonSchema for Secret {
 }
 
 /// Settings as they may be shown to anybody: [`Secret`]s are hidden, and so are, in free-form values such as a sink's
-/// `config`, the values of keys that sound like secrets and the passwords inside URLs.
+/// `config`, the values of keys that sound like secrets, the passwords inside URLs and private keys.
 pub fn redacted<T: Serialize>(settings: &T) -> Value {
     let mut value = serde_json::to_value(settings).unwrap_or(Value::Null);
     hide(&mut value);
@@ -107,7 +107,10 @@ fn hide(value: &mut Value) {
         }
         Value::Array(list) => list.iter_mut().for_each(hide),
         Value::String(text) => {
-            if let Some(clean) = without_password(text) {
+            // A PEM text that stands where a file's name could.
+            if text.contains("PRIVATE KEY-----") {
+                *text = REDACTED.to_owned();
+            } else if let Some(clean) = without_password(text) {
                 *text = clean;
             }
         }
@@ -153,6 +156,15 @@ mod tests {
             "no secret is no secret"
         );
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_private_key_in_a_free_form_value_is_hidden_and_a_files_name_is_not() {
+        let pem = "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----\n";
+        let given = json!({"config": {"tls": {"key_file": pem, "cert_file": "/etc/tls/a.crt"}}});
+        let shown =
+            json!({"config": {"tls": {"key_file": "REDACTED", "cert_file": "/etc/tls/a.crt"}}});
+        assert_eq!(redacted(&given), shown);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod replacing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ struct Scripted {
     leave: Arc<Semaphore>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     given: mpsc::UnboundedSender<Vec<String>>,
+    closed: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -48,6 +50,10 @@ impl Sink for Scripted {
         self.given.send(names).unwrap();
         answer
     }
+
+    async fn close(&mut self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The test's hand on a sink.
@@ -55,6 +61,8 @@ struct Hand {
     leave: Arc<Semaphore>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     given: mpsc::UnboundedReceiver<Vec<String>>,
+    /// How often it was told that nothing more comes.
+    closed: Arc<AtomicUsize>,
 }
 
 impl Hand {
@@ -74,10 +82,12 @@ fn scripted(config: serde_json::Value, leave: usize) -> (SinkConfig, Box<dyn Sin
     let (given, receiver) = mpsc::unbounded_channel();
     let leave = Arc::new(Semaphore::new(leave));
     let answers = Arc::<Mutex<VecDeque<Answer>>>::default();
+    let closed = Arc::<AtomicUsize>::default();
     let sink = Scripted {
         leave: Arc::clone(&leave),
         answers: Arc::clone(&answers),
         given,
+        closed: Arc::clone(&closed),
     };
     let given = receiver;
     (
@@ -87,6 +97,7 @@ fn scripted(config: serde_json::Value, leave: usize) -> (SinkConfig, Box<dyn Sin
             leave,
             answers,
             given,
+            closed,
         },
     )
 }
@@ -185,6 +196,7 @@ async fn each_sink_gets_every_flush_in_order() {
         assert_eq!(hand.next().await, ["x", "y"]);
         assert_eq!(hand.next().await, ["z"]);
         assert_eq!(hand.given.recv().await, None);
+        assert_eq!(hand.closed.load(Ordering::Relaxed), 1);
     }
 }
 
@@ -407,12 +419,14 @@ async fn all_problems_of_the_configuration_are_told_at_once() {
     let rules: Vec<RoutingRule> =
         serde_json::from_value(json!([{"sinks": {"matched": ["debgu"]}}])).unwrap();
     let problems = check(&config, &rules);
+    let unknown = registry::find("influx").err().unwrap_or_default();
+    let unknown = format!("metric_sinks[3].kind: {unknown}");
     let expected = [
         "metric_sinks[1].name: `debug` is the name of another sink",
         "metric_sinks[1].config.colour: unknown key, there are none here",
         "metric_sinks[2].name: is empty",
         "metric_sinks[2].config.format: unknown variant `xml`, expected `jsonl` or `tsv`",
-        "metric_sinks[3].kind: unknown sink kind `influx` (known: debug, localfile)",
+        &unknown,
         "metric_sinks[3].strip_tags[0].value: `(` is no regular expression: unclosed group",
         "metric_sink_routing[0].sinks.matched: there is no sink `debgu`, did you mean `debug`?",
     ];

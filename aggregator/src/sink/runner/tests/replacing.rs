@@ -56,6 +56,7 @@ async fn a_sink_that_rests_is_replaced_at_once() {
     assert_eq!(new.next().await, ["x"]);
     // It is gone with all it held.
     assert_eq!(timeout(SOON, old.given.recv()).await, Ok(None));
+    assert_eq!(old.closed.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
