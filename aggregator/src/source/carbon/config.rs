@@ -127,6 +127,20 @@ impl Default for CarbonConfig {
 }
 
 impl CarbonConfig {
+    /// All of it but the addresses, compiled.
+    pub(super) fn plan(&self, name: &str) -> Result<Plan, String> {
+        Ok(Plan {
+            name: name.to_owned(),
+            max_line: self.max_line.as_usize(),
+            max_frame: self.max_frame.as_usize(),
+            max_connections: self.max_connections,
+            idle: Some(self.idle_timeout.get()).filter(|idle| !idle.is_zero()),
+            aggregate: self.aggregate,
+            rules: compile(&self.rules).map_err(|found| found.join("; "))?,
+            naming: Naming::new(self),
+        })
+    }
+
     fn addresses(&self) -> [(&'static str, &'static str, &Option<String>); 3] {
         [
             ("line", "tcp", &self.line),
@@ -181,17 +195,7 @@ impl registry::Build for CarbonConfig {
     }
 
     async fn open(self, name: &str) -> Result<Box<dyn Source>, String> {
-        let rules = compile(&self.rules).map_err(|found| found.join("; "))?;
-        let plan = Plan {
-            name: name.to_owned(),
-            max_line: self.max_line.as_usize(),
-            max_frame: self.max_frame.as_usize(),
-            max_connections: self.max_connections,
-            idle: Some(self.idle_timeout.get()).filter(|idle| !idle.is_zero()),
-            aggregate: self.aggregate,
-            rules,
-            naming: Naming::new(&self),
-        };
+        let plan = self.plan(name)?;
         Ok(Box::new(Carbon::open(&self, plan)?))
     }
 }
@@ -230,7 +234,6 @@ fn compile(rules: &[Rule]) -> Result<Vec<(Regex, Kind)>, Vec<String>> {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::source::registry::find;
 
     #[test]
@@ -249,7 +252,7 @@ mod tests {
             })),
             [
                 "pickle: `2004` is not `host:port`, as in 127.0.0.1:2003",
-                "max_line: 0B is not from 1 to 1MiB",
+                "max_line: 0 is not from 1 to 1MiB",
                 "max_frame: 65MiB is not from 1 to 64MiB",
                 "max_connections: has to be at least 1",
                 "rules: have no meaning without `aggregate: true`",

@@ -40,7 +40,9 @@ use self::naming::Naming;
 use self::serve::{Bounds, Listener};
 use self::taker::Shared;
 use self::udp::Datagrams;
-use super::listen::{Bound, Complaints, ListenAddress, Sockets, StatsdConfig};
+#[cfg(test)]
+use super::listen::ListenAddress;
+use super::listen::{Bound, Complaints, Sockets, StatsdConfig};
 use super::{Outlets, Source};
 use crate::key::Kind;
 
@@ -61,6 +63,8 @@ pub(crate) struct Carbon {
     plan: Plan,
     streams: Vec<(Way, TcpListener)>,
     datagrams: Option<UdpSocket>,
+    /// Of tests, which ask for the ports that they got.
+    #[cfg(test)]
     addresses: Vec<ListenAddress>,
 }
 
@@ -71,6 +75,7 @@ impl Carbon {
             plan,
             streams: Vec::new(),
             datagrams: None,
+            #[cfg(test)]
             addresses: Vec::new(),
         };
         let buffer = config.read_buffer_size_bytes.as_usize();
@@ -97,7 +102,7 @@ impl Carbon {
         };
         let said = |error: io::Error| error.to_string();
         let bound = Bound::open(&address, &settings).map_err(said)?;
-        tracing::info!(source = self.plan.name, address = %bound.address, protocol = way.tag(), "listening for carbon");
+        tracing::info!(source = self.plan.name, protocol = way.tag(), address = %bound.address, "listening for carbon");
         match bound.sockets {
             Sockets::Tcp(listener) => {
                 let listener = TcpListener::from_std(listener).map_err(said)?;
@@ -113,6 +118,7 @@ impl Carbon {
             }
             Sockets::Unix(_) => return Err("is no address of TCP or UDP".to_owned()),
         }
+        #[cfg(test)]
         self.addresses.push(bound.address);
         Ok(())
     }
@@ -127,7 +133,9 @@ impl Source for Carbon {
             datagrams,
             ..
         } = *self;
-        let complaints = Arc::new(Complaints::about("carbon's clients sent what could not be taken"));
+        let complaints = Arc::new(Complaints::about(
+            "carbon's clients sent what could not be taken",
+        ));
         let shared = Arc::new(Shared {
             outlets,
             aggregate: plan.aggregate,
@@ -141,7 +149,11 @@ impl Source for Carbon {
             let bounds = Bounds {
                 connections: plan.max_connections,
                 idle: plan.idle,
-                longest: if way == Way::Pickle { plan.max_frame } else { plan.max_line },
+                longest: if way == Way::Pickle {
+                    plan.max_frame
+                } else {
+                    plan.max_line
+                },
             };
             let listener = Listener {
                 listener,

@@ -17,7 +17,9 @@ impl Naming {
     pub(super) fn new(config: &CarbonConfig) -> Self {
         let replace = config.replace.iter();
         Self {
-            replace: replace.map(|(from, to)| (from.clone(), to.clone())).collect(),
+            replace: replace
+                .map(|(from, to)| (from.clone(), to.clone()))
+                .collect(),
             normalise: config.normalise,
             invalid: config.invalid_characters,
         }
@@ -75,7 +77,10 @@ mod tests {
     #[test]
     fn texts_are_replaced_and_dots_put_right() {
         let config = json!({"replace": {"/": "_", "_dev": ""}, "normalise": true});
-        assert_eq!(named(config.clone(), "disk./dev/sda1", true), Ok("disk._sda1".into()));
+        assert_eq!(
+            named(config.clone(), "disk./dev/sda1", true),
+            Ok("disk._sda1".into())
+        );
         assert_eq!(named(config.clone(), "..a...b.", false), Ok("a.b".into()));
         assert_eq!(named(config, "..", false), Err(PathError::EmptyName));
     }
@@ -83,10 +88,16 @@ mod tests {
     #[test]
     fn invalid_characters_matter_in_text_only() {
         let config = json!({"invalid_characters": "replace"});
-        assert_eq!(named(config.clone(), "a*{b}\u{1}é/", true), Ok("a__b__é/".into()));
+        assert_eq!(
+            named(config.clone(), "a*{b}\u{1}é/", true),
+            Ok("a__b__é/".into())
+        );
         assert_eq!(named(config, "a*", false), Ok("a*".into()));
         let config = json!({"invalid_characters": "refuse"});
-        assert_eq!(named(config.clone(), "a*", true), Err(PathError::InvalidCharacter));
+        assert_eq!(
+            named(config.clone(), "a*", true),
+            Err(PathError::InvalidCharacter)
+        );
         assert_eq!(named(config.clone(), "a*", false), Ok("a*".into()));
         assert_eq!(named(config, "/a-b:c", true), Ok("/a-b:c".into()));
     }

@@ -102,7 +102,12 @@ mod tests {
             (&[0xff], Some(-1.0)),
             (&[0xff, 0], Some(255.0)),
             (&[0, 0x80], Some(-32768.0)),
-            (&[0x00, 0xf1, 0x53, 0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Some(1.7e9)),
+            (
+                &[
+                    0x00, 0xf1, 0x53, 0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                ],
+                Some(1.7e9),
+            ),
             (&[0xff; 40], Some(-1.0)),
         ] {
             assert_eq!(from_little_endian(bytes), expected, "{bytes:?}");
@@ -112,7 +117,11 @@ mod tests {
         bytes[25] = 1;
         assert_eq!(from_little_endian(&bytes), Some(2_f64.powi(200)));
         bytes[18] = 8;
-        assert_eq!(from_little_endian(&bytes), Some(2_f64.powi(200)), "a tie goes to even");
+        assert_eq!(
+            from_little_endian(&bytes),
+            Some(2_f64.powi(200)),
+            "a tie goes to even"
+        );
         bytes[0] = 1;
         let next = f64::from_bits(2_f64.powi(200).to_bits() + 1);
         assert_eq!(from_little_endian(&bytes), Some(next));

@@ -7,7 +7,7 @@ use memchr::memchr2_iter;
 use regex::Regex;
 
 use super::cache::{Allowance, SampleKey, Series, SeriesCache};
-use super::event::{Lost, Loss, Received, Way};
+use super::event::{Loss, Lost, Received, Way};
 use super::line;
 use super::naming::Naming;
 use super::path::{Path, PathError};
@@ -199,7 +199,10 @@ impl Taker {
             None => tally.lost.push((loss, 1)),
         }
         if !tally.told {
-            let Loss { packet_type, reason } = loss;
+            let Loss {
+                packet_type,
+                reason,
+            } = loss;
             tally
                 .example
                 .get_or_insert_with(|| format!("{packet_type} {reason}: {}", shown(bytes)));

@@ -37,7 +37,10 @@ pub(in crate::source) enum Sockets {
 const BACKLOG: i32 = 1024;
 
 impl Bound {
-    pub(in crate::source) fn open(address: &ListenAddress, config: &StatsdConfig) -> io::Result<Self> {
+    pub(in crate::source) fn open(
+        address: &ListenAddress,
+        config: &StatsdConfig,
+    ) -> io::Result<Self> {
         if let Some(inherited) = Self::inherit(address, config)? {
             return Ok(inherited);
         }

@@ -15,7 +15,7 @@ mod stream;
 mod unix_path;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io;
 use std::sync::Arc;

@@ -20,7 +20,9 @@ impl Span {
 
     pub(super) fn of(self, bytes: &[u8]) -> Option<&[u8]> {
         let start = usize::try_from(self.start).ok()?;
-        bytes.get(start..)?.get(..usize::try_from(self.length).ok()?)
+        bytes
+            .get(start..)?
+            .get(..usize::try_from(self.length).ok()?)
     }
 }
 

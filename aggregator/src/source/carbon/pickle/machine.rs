@@ -101,6 +101,17 @@ impl Machine {
         self.unescaped.shrink_to(KEPT);
     }
 
+    /// The memory that it has, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        (self.stack.capacity() + self.tuples.capacity()) * size_of::<Value>()
+            + self.marks.capacity() * size_of::<usize>()
+            + self.memo.capacity() * size_of::<Option<Value>>()
+            + self.lists.capacity() * size_of::<List>()
+            + self.cells.capacity() * size_of::<Cell>()
+            + self.unescaped.capacity()
+    }
+
     #[inline]
     fn step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Result<(), FrameError> {
         match opcode {
@@ -112,7 +123,11 @@ impl Machine {
             0x95 => {
                 let length = u64::from_le_bytes(cursor.array()?);
                 let fits = usize::try_from(length).is_ok_and(|length| length <= cursor.left());
-                if fits { Ok(()) } else { Err(FrameError::CutShort) }
+                if fits {
+                    Ok(())
+                } else {
+                    Err(FrameError::CutShort)
+                }
             }
 
             // Text and bytes.
@@ -167,7 +182,10 @@ impl Machine {
             0x89 => self.push(Value::Number(0.0)),
 
             // Tuples, lists, dictionaries.
-            b')' => self.push(Value::Tuple(Span { start: 0, length: 0 })),
+            b')' => self.push(Value::Tuple(Span {
+                start: 0,
+                length: 0,
+            })),
             0x85 => self.tuple_of_last(1),
             0x86 => self.tuple_of_last(2),
             0x87 => self.tuple_of_last(3),
@@ -261,7 +279,16 @@ impl Machine {
             }
 
             // Classes, calls, persistent ids, buffers out of band, sets.
-            b'c' | b'R' | b'b' | b'i' | b'o' | b'P' | b'Q' | 0x81..=0x84 | 0x8f..=0x93 | 0x97
+            b'c'
+            | b'R'
+            | b'b'
+            | b'i'
+            | b'o'
+            | b'P'
+            | b'Q'
+            | 0x81..=0x84
+            | 0x8f..=0x93
+            | 0x97
             | 0x98 => Err(FrameError::Unsafe(opcode)),
             unknown => Err(FrameError::Unknown(unknown)),
         }
@@ -402,7 +429,9 @@ impl Machine {
         }
         self.stack.truncate(start);
         // It must be a list even where there is nothing to add.
-        matches!(list, Value::List(_)).then_some(()).ok_or(FrameError::Stack)
+        matches!(list, Value::List(_))
+            .then_some(())
+            .ok_or(FrameError::Stack)
     }
 
     #[inline]
@@ -412,7 +441,9 @@ impl Machine {
         };
         self.spend(1)?;
         let cell = u32::try_from(self.cells.len()).map_err(|_| FrameError::TooComplex)?;
-        let list = usize::try_from(number).ok().and_then(|at| self.lists.get_mut(at));
+        let list = usize::try_from(number)
+            .ok()
+            .and_then(|at| self.lists.get_mut(at));
         let list = list.ok_or(FrameError::Stack)?;
         if list.length == 0 {
             list.first = cell;
@@ -466,7 +497,9 @@ impl Machine {
 
     #[inline]
     fn recall(&mut self, slot: u64) -> Result<(), FrameError> {
-        let slot = usize::try_from(slot).ok().and_then(|slot| self.memo.get(slot));
+        let slot = usize::try_from(slot)
+            .ok()
+            .and_then(|slot| self.memo.get(slot));
         let value = slot.copied().flatten().ok_or(FrameError::Memo)?;
         self.push(value)
     }
@@ -540,5 +573,6 @@ impl Walk {
 /// A memo's slot in digits.
 fn slot(line: &[u8]) -> Result<u64, FrameError> {
     let text = std::str::from_utf8(line.trim_ascii()).ok();
-    text.and_then(|text| text.parse().ok()).ok_or(FrameError::Memo)
+    text.and_then(|text| text.parse().ok())
+        .ok_or(FrameError::Memo)
 }

@@ -40,9 +40,11 @@ pub(super) fn push_unescaped(text: &[u8], into: &mut Vec<u8>) -> Option<()> {
                 let count = more.count();
                 let (digits, after) = rest.split_at_checked(count)?;
                 rest = after;
-                let value = digits.iter().fold(u32::from(escape - b'0'), |value, digit| {
-                    value * 8 + u32::from(digit - b'0')
-                });
+                let value = digits
+                    .iter()
+                    .fold(u32::from(escape - b'0'), |value, digit| {
+                        value * 8 + u32::from(digit - b'0')
+                    });
                 // As Python 2: three digits may be more than a byte.
                 into.push((value & 0xff) as u8);
             }
