@@ -48,7 +48,8 @@ impl Relay {
             .arg(Path::new(&root).join("bin/carbon-relay.py"))
             .arg(format!("--config={}", path.display()))
             .args(["--nodaemon", "start"])
-            .env("PYTHONPATH", &root)
+            // Its package installs itself apart from what it needs.
+            .env("PYTHONPATH", format!("{root}:{root}/opt/graphite/lib"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("GRAPHITE_ROOT", directory.path())
             .env("GRAPHITE_CONF_DIR", directory.path())
