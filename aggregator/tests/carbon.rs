@@ -55,7 +55,7 @@ fn start(dir: &TempDir) -> Program {
 }
 
 fn address(program: &Program, way: &str) -> String {
-    program.until_logged(&format!("protocol=carbon-{way} address=tcp://"))
+    program.until_logged(&format!("protocol=\"carbon-{way}\" address=tcp://"))
 }
 
 /// Sends it all on one connection, closes that cleanly, and waits until the other side has, too.
