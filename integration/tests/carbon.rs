@@ -26,7 +26,7 @@ struct Relay {
 }
 
 impl Relay {
-    /// Starts one that sends everything on to `destination` by that protocol, and waits until it listens.
+    /// Starts one that sends everything on, with room in its queue for all of a test's points, to `destination` by that protocol, and waits until it listens.
     async fn start(destination: &str, protocol: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let root = fetched("TEST_CARBON")?;
         let directory = TempDir::new()?;
@@ -36,7 +36,7 @@ impl Relay {
             "[relay]\nLINE_RECEIVER_INTERFACE = 127.0.0.1\nLINE_RECEIVER_PORT = {}\n\
              PICKLE_RECEIVER_INTERFACE = 127.0.0.1\nPICKLE_RECEIVER_PORT = {}\n\
              RELAY_METHOD = consistent-hashing\nDESTINATIONS = {destination}:a\nDESTINATION_PROTOCOL = {protocol}\n\
-             USER =\nPID_DIR = {dir}\nLOG_DIR = {dir}\nSTORAGE_DIR = {dir}\n",
+             MAX_QUEUE_SIZE = 10000\nUSER =\nPID_DIR = {dir}\nLOG_DIR = {dir}\nSTORAGE_DIR = {dir}\n",
             port(&line),
             port(&pickle),
             dir = directory.path().display(),
