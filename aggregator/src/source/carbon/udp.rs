@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Loss, ReceiveFailed, Way};
@@ -17,7 +17,10 @@ const LONGEST: usize = 64 * 1024;
 /// How many datagrams make a batch at most.
 const BATCH: usize = 64;
 
-/// After the stop signal: how long is read at most.
+/// After the stop signal: a socket silent for so long holds nothing more.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// After the stop signal: how long is read at most, since peers may send faster than we read.
 const LONGEST_DRAIN: Duration = Duration::from_millis(800);
 
 /// After datagrams could not be had, such as for lack of memory.
@@ -37,34 +40,31 @@ impl Datagrams {
         let mut taker = Taker::new(Arc::clone(&self.shared), Way::Udp, None);
         let mut buffer = vec![0; LONGEST];
         while let Some(ready) = stop.run_until_cancelled(self.socket.readable()).await {
-            let outcome = ready.and_then(|()| self.batch(&mut taker, &mut buffer).map(|_| ()));
+            let outcome = ready.and_then(|()| self.batch(&mut taker, &mut buffer));
             if let Err(error) = outcome {
                 ReceiveFailed(error).emit(&self.shared.complaints);
                 sleep(BREATH).await;
             }
         }
-        let drain = async {
-            while let Ok(true) = self.batch(&mut taker, &mut buffer) {
-                tokio::task::yield_now().await;
+        // To ask is not enough: the runtime may not have noticed yet what has arrived.
+        let until = Instant::now() + LONGEST_DRAIN;
+        while let Ok(Ok(())) = timeout(QUIET, self.socket.readable()).await {
+            if self.batch(&mut taker, &mut buffer).is_err() || Instant::now() >= until {
+                break;
             }
-        };
-        // Peers may send faster than we read.
-        let _ = timeout(LONGEST_DRAIN, drain).await;
+        }
     }
 
-    /// What the socket holds, up to a bound; tells whether there may be more.
-    fn batch(&self, taker: &mut Taker, buffer: &mut [u8]) -> io::Result<bool> {
-        let mut outcome = Ok(true);
+    /// What the socket holds, up to a bound.
+    fn batch(&self, taker: &mut Taker, buffer: &mut [u8]) -> io::Result<()> {
+        let mut outcome = Ok(());
         for _ in 0..BATCH {
             match self.socket.try_recv(buffer) {
                 Ok(count) => {
                     let datagram = buffer.get(..count).unwrap_or_default();
                     self.datagram(taker, datagram);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    outcome = Ok(false);
-                    break;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     outcome = Err(error);
                     break;
