@@ -3,10 +3,10 @@
 tributary_node::catalogue! {
     // Sources.
     Counter RECEIVED = "listen.received_per_protocol_total", tags: [protocol], unit: "lines",
-        meaning: "Lines read by listeners, good and bad.",
+        meaning: "Lines and pickled items read by listeners, good and bad.",
         worry: "It stands still while applications run.";
     Counter PACKET_ERRORS = "packet.error_total", tags: [packet_type, reason], unit: "lines",
-        meaning: "Lines, datagrams or frames that were not taken, by what is wrong with them.",
+        meaning: "Lines, datagrams, pickled items or frames that were not taken, by what is wrong with them.",
         worry: "It grows: an application sends what cannot be read; the log has an example.";
     Counter KERNEL_DROPPED = "listen.kernel_dropped_total", tags: [protocol], unit: "datagrams",
         meaning: "Datagrams for which the kernel had no room.",
@@ -24,6 +24,9 @@ tributary_node::catalogue! {
         meaning: "Connections to stream listeners that ended, and why.",
         worry: "";
 
+    Counter CARBON_POINTS = "carbon.points_total", tags: [protocol], unit: "points",
+        meaning: "Points that sources of the kind carbon took.",
+        worry: "It stands still while something sends to carbon's ports.";
     Counter POINTS_PASSED = "source.points_passed_total", tags: [], unit: "points",
         meaning: "Finished points that sources took and handed to the sinks as they are.",
         worry: "It stands still while a source that passes points through is in use.";

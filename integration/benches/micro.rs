@@ -8,13 +8,21 @@
 )]
 
 use std::hint::black_box;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
+use tokio_util::sync::CancellationToken;
+use tributary_aggregator::point::Point;
+use tributary_aggregator::receipt::Receipt;
 use tributary_aggregator::sketch::{HyperLogLog, TDigest};
-use tributary_aggregator::source::dogstatsd;
+use tributary_aggregator::source::carbon::{line, path, pickle::Unpickler};
+use tributary_aggregator::source::{Outlets, PointIntake, dogstatsd, registry};
 use tributary_aggregator::table::{Table, TableConfig};
 use tributary_integration::load::{Mix, Workload};
+use tributary_integration::tier::free_address;
 use tributary_proto::metricpb::{Metric, metric::Value};
 use tributary_proto::scan::Scanned;
 use tributary_proxy::ring::{Algorithm, Member, Ring};
@@ -65,6 +73,129 @@ fn dogstatsd_lines(c: &mut Criterion) {
             }
         });
     });
+    group.finish();
+}
+
+const CARBON_TIME: i32 = 1_700_000_000;
+
+fn carbon_path(series: usize) -> String {
+    format!("servers.web{:03}.cpu.core{}.user", series / 16, series % 16)
+}
+
+/// One pickle of 500 points, as carbon-relay makes it.
+fn carbon_pickle(first: usize) -> Vec<u8> {
+    let mut pickle = b"\x80\x02]q\x00(".to_vec();
+    for series in first..first + 500 {
+        let path = carbon_path(series);
+        pickle.push(b'X');
+        pickle.extend((path.len() as u32).to_le_bytes());
+        pickle.extend(path.as_bytes());
+        for number in [f64::from(CARBON_TIME), series as f64 + 0.5] {
+            pickle.push(b'G');
+            pickle.extend(number.to_be_bytes());
+        }
+        pickle.extend([0x86, b'q', 1, 0x86, b'q', 2]);
+    }
+    pickle.extend(b"e.");
+    pickle
+}
+
+/// Counts points, and throws them away.
+#[derive(Default)]
+struct Counting(Mutex<usize>, Condvar);
+
+impl PointIntake for Counting {
+    fn pass(&self, points: Vec<Point>, _: Receipt) {
+        *self.0.lock().unwrap() += points.len();
+        self.1.notify_all();
+    }
+}
+
+impl Counting {
+    /// Waits until so many came, and begins anew.
+    fn wait_for(&self, points: usize) {
+        let mut count = self.0.lock().unwrap();
+        while *count < points {
+            count = self.1.wait(count).unwrap();
+        }
+        *count -= points;
+    }
+}
+
+fn carbon(c: &mut Criterion) {
+    let mut lines = String::new();
+    let mut frames = Vec::new();
+    let mut stream = Vec::new();
+    for series in 0..SERIES {
+        lines += &format!("{} {series}.5 {CARBON_TIME}\n", carbon_path(series));
+        if series % 500 == 0 {
+            let pickle = carbon_pickle(series);
+            stream.extend((pickle.len() as u32).to_be_bytes());
+            stream.extend(&pickle);
+            frames.push(pickle);
+        }
+    }
+    let mut group = c.benchmark_group("carbon");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    group.bench_function("parse lines", |b| {
+        b.iter(|| {
+            for text in lines.as_bytes().split(|byte| *byte == b'\n') {
+                let _ = black_box(line::parse(black_box(text)));
+            }
+        });
+    });
+    group.bench_function("take paths apart", |b| {
+        let paths: Vec<_> = (0..SERIES).map(carbon_path).collect();
+        b.iter(|| {
+            for text in &paths {
+                let _ = black_box(path::Path::parse(text.as_bytes()));
+            }
+        });
+    });
+    group.bench_function("read pickles", |b| {
+        let mut unpickler = Unpickler::default();
+        b.iter(|| {
+            for frame in &frames {
+                for item in unpickler.decode(frame).unwrap() {
+                    let _ = black_box(item);
+                }
+            }
+        });
+    });
+    // Through sockets, with the kernel's work for both ends.
+    let (by_line, by_pickle) = (free_address().unwrap(), free_address().unwrap());
+    let counting = Arc::new(Counting::default());
+    let outlets = Outlets {
+        points: Arc::clone(&counting) as Arc<dyn PointIntake>,
+        samples: {
+            let table = Table::new(TableConfig::default());
+            Arc::new(move || Box::new(table.writer()))
+        },
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let config = serde_json::json!({"line": by_line, "pickle": by_pickle});
+    let source = runtime
+        .block_on(registry::open("carbon", "carbon", &config))
+        .unwrap();
+    let stop = CancellationToken::new();
+    runtime.spawn(source.run(outlets, stop.clone()));
+    for (name, address, bytes) in [
+        ("lines over TCP", &by_line, lines.as_bytes()),
+        ("pickles over TCP", &by_pickle, stream.as_slice()),
+    ] {
+        let mut socket = TcpStream::connect(address).unwrap();
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                socket.write_all(bytes).unwrap();
+                counting.wait_for(SERIES);
+            });
+        });
+    }
+    stop.cancel();
     group.finish();
 }
 
@@ -190,5 +321,13 @@ fn imports(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, dogstatsd_lines, routing, digests, sets, imports);
+criterion_group!(
+    benches,
+    dogstatsd_lines,
+    carbon,
+    routing,
+    digests,
+    sets,
+    imports
+);
 criterion_main!(benches);

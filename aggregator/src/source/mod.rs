@@ -4,6 +4,7 @@
 //! hands them to a [`PointIntake`]. It knows neither the table behind the one nor the sinks behind the other. What always holds: a peer's bytes never end the process or a neighbour's connection, and every line, packet or connection that
 //! is not taken is counted with its cause.
 
+pub mod carbon;
 pub mod config;
 pub mod dogstatsd;
 pub mod listen;

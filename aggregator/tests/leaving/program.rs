@@ -141,8 +141,13 @@ impl Program {
         answer
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("a pid"));
+        let pid = Pid::from_raw(self.pid().try_into().expect("a pid"));
         kill(pid, signal).expect("it runs");
     }
 

@@ -29,6 +29,7 @@ fn main() -> Outcome<()> {
         .ok_or("the first argument is the corpus folder")?
         .into();
     lines(&corpus)?;
+    carbon(&corpus)?;
     let sketches = recorded("hll")?.base64("canonical_b64")?;
     let digests = recorded("tdigest")?.base64("data_b64")?;
     forwarded(&corpus, &sketches, &digests)?;
@@ -64,6 +65,38 @@ fn lines(corpus: &Path) -> Outcome<()> {
         let packets = packets.as_array().map(Vec::as_slice).unwrap_or_default();
         let packets: Vec<&str> = packets.iter().filter_map(Value::as_str).collect();
         seeds.add(packets.join("\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// What clients of carbon were recorded to send, and what none should.
+fn carbon(corpus: &Path) -> Outcome<()> {
+    let fixtures = fixtures();
+    let mut seeds = Seeds::of(corpus, "carbon_line")?;
+    for name in [
+        "carbon-relay/relay_line_basic.bin",
+        "salt/salt_text_loadavg.bin",
+        "salt/article2013_text_no_trailing_newline.bin",
+    ] {
+        seeds.add(&fs::read(fixtures.join(name))?)?;
+    }
+    seeds.add(br#"disk{rack="a1",dc="d\"c\\1"} 1e3 -1"#)?;
+    let mut seeds = Seeds::of(corpus, "pickle")?;
+    for folder in ["pickle-py", "pickle-evil", "salt", "carbon-relay"] {
+        let mut files: Vec<PathBuf> = fs::read_dir(fixtures.join(folder))?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()?;
+        files.sort();
+        for file in files {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let is_pickled = ["pickle", "py"].iter().any(|word| name.contains(word));
+            let stream = fs::read(&file)?;
+            // Larger ones teach nothing more, and slow every run down.
+            if name.ends_with(".bin") && (is_pickled || folder == "pickle-evil") && stream.len() < 20_000 {
+                // Without the length in front.
+                seeds.add(stream.get(4..).unwrap_or_default())?;
+            }
+        }
     }
     Ok(())
 }
@@ -156,13 +189,17 @@ fn framed<'a>(entries: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<u8> {
     list
 }
 
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../aggregator/tests/fixtures")
+}
+
 /// One of the recordings.
 struct Recorded(Value);
 
 fn recorded(name: &str) -> Outcome<Recorded> {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../aggregator/tests/fixtures/veneur");
-    let path = folder.join(name).with_extension("json");
+    let path = fixtures()
+        .join("veneur")
+        .join(name).with_extension("json");
     let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Recorded(serde_json::from_slice(&text)?))
 }

@@ -65,7 +65,7 @@ pub const TAGS: &[Tag] = &[
     Tag { name: "hop", values: "which connections: the key of their TLS settings", bound: "the configuration's keys" },
     Tag { name: "metric_type", values: "the type of series, as Veneur names it", bound: WORDS },
     Tag { name: "outcome", values: "how it went", bound: WORDS },
-    Tag { name: "packet_type", values: "what was read: `metric`, `event`, `service_check` or `unknown`", bound: WORDS },
+    Tag { name: "packet_type", values: "what was read: `metric`, `event`, `service_check`, `carbon_line`, `carbon_item`, `carbon_frame` or `unknown`", bound: WORDS },
     Tag { name: "part", values: "by which protocol: `grpc` or `json`", bound: WORDS },
     Tag { name: "protocol", values: "how it came in", bound: WORDS },
     Tag { name: "reason", values: "why", bound: WORDS },

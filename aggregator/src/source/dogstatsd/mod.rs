@@ -16,6 +16,8 @@ mod number;
 #[cfg(test)]
 mod tests;
 
+pub(super) use number::short_decimal;
+
 pub use error::{CheckError, EventError, MetricError, ParseError};
 
 use crate::sample::{Event, Sample};

@@ -21,7 +21,7 @@ const POWERS: [f64; SHORT + 1] = [
 /// Nearly all values of the field. Digits and power of ten are both exact doubles, so that their one division rounds correctly. `None` says
 /// nothing about the text: [`any`] decides.
 #[inline]
-fn short_decimal(text: &[u8]) -> Option<f64> {
+pub(in crate::source) fn short_decimal(text: &[u8]) -> Option<f64> {
     let (negative, digits) = sign(text);
     if digits.len() > SHORT {
         return None;

@@ -13,10 +13,10 @@ use super::address::{Family, Inet, ListenAddress, UnixName};
 use super::unix_path::SocketFile;
 
 /// An open listen address.
-pub(super) struct Bound {
+pub(in crate::source) struct Bound {
     /// As configured, with the address and port that it got.
-    pub(super) address: ListenAddress,
-    pub(super) sockets: Sockets,
+    pub(in crate::source) address: ListenAddress,
+    pub(in crate::source) sockets: Sockets,
     /// Removes the path at the end.
     pub(super) file: Option<SocketFile>,
     /// Whether it was open before this process, and stays so.
@@ -24,7 +24,7 @@ pub(super) struct Bound {
 }
 
 /// What is read.
-pub(super) enum Sockets {
+pub(in crate::source) enum Sockets {
     /// Blocking sockets, one for each reader.
     Datagrams(Vec<Socket>),
     /// Non-blocking.
@@ -37,7 +37,10 @@ pub(super) enum Sockets {
 const BACKLOG: i32 = 1024;
 
 impl Bound {
-    pub(super) fn open(address: &ListenAddress, config: &StatsdConfig) -> io::Result<Self> {
+    pub(in crate::source) fn open(
+        address: &ListenAddress,
+        config: &StatsdConfig,
+    ) -> io::Result<Self> {
         if let Some(inherited) = Self::inherit(address, config)? {
             return Ok(inherited);
         }

@@ -181,7 +181,7 @@ impl Loss {
 
 /// One log line at once, then a sum for each [`Complaints::WINDOW`].
 #[derive(Debug)]
-pub(super) struct Complaints {
+pub(in crate::source) struct Complaints {
     /// What happens too often to be logged each time.
     what: &'static str,
     window: Mutex<Option<Window>>,
@@ -194,9 +194,9 @@ struct Window {
 }
 
 impl Complaints {
-    pub(super) const WINDOW: Duration = Duration::from_secs(10);
+    pub(in crate::source) const WINDOW: Duration = Duration::from_secs(10);
 
-    pub(super) fn about(what: &'static str) -> Self {
+    pub(in crate::source) fn about(what: &'static str) -> Self {
         Self {
             what,
             window: Mutex::new(None),
@@ -204,15 +204,24 @@ impl Complaints {
     }
 
     /// `count` more of them; `example` shows one.
-    pub(super) fn complain(&self, count: u64, example: impl FnOnce() -> String) {
+    pub(in crate::source) fn complain(&self, count: u64, example: impl FnOnce() -> String) {
         if let Some(unsaid) = self.note(count, Instant::now()) {
             self.say_sum(unsaid);
             tracing::warn!(count, example = example(), "{}", self.what);
         }
     }
 
+    /// So many more, of which nobody needs an example.
+    pub(in crate::source) fn add(&self, count: u64) {
+        let fresh = || Window {
+            since: Instant::now(),
+            unsaid: 0,
+        };
+        self.window.lock().get_or_insert_with(fresh).unsaid += count;
+    }
+
     /// Says what is unsaid, once its window is over or when everything ends.
-    pub(super) fn sum_up(&self, everything_ends: bool) {
+    pub(in crate::source) fn sum_up(&self, everything_ends: bool) {
         let now = Instant::now();
         let over = self
             .window
@@ -247,6 +256,17 @@ impl Complaints {
                 self.what
             );
         }
+    }
+}
+
+/// The beginning of a peer's bytes, fit for a log.
+pub(in crate::source) fn shown(bytes: &[u8]) -> String {
+    const SHOWN: usize = 200;
+    match bytes.split_at_checked(SHOWN) {
+        Some((start, rest)) if !rest.is_empty() => {
+            format!("{}… ({} bytes)", start.escape_ascii(), bytes.len())
+        }
+        _ => bytes.escape_ascii().to_string(),
     }
 }
 

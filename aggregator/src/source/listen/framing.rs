@@ -19,7 +19,7 @@ const FIRST_ROOM: usize = 8 * 1024;
 
 /// How a stream is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(in crate::source) enum Framing {
     /// Breaks between lines.
     Lines,
     /// A length before each packet.
@@ -30,7 +30,7 @@ pub(super) enum Framing {
 
 /// What came out of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(in crate::source) enum Piece<'a> {
     /// One line without its break; may be empty.
     Line(&'a [u8]),
     /// One packet: lines with breaks between.
@@ -44,31 +44,39 @@ pub(super) enum Piece<'a> {
 /// A length that no sender means: the stream's framing is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a packet of {0} bytes is announced, and the most is {LONGEST}")]
-pub(super) struct BadLength(pub(super) u32);
+pub(in crate::source) struct BadLength(pub(super) u32);
 
 /// Bytes of one stream that are not cut yet.
 #[derive(Debug)]
-pub(super) struct StreamBuffer {
+pub(in crate::source) struct StreamBuffer {
     framing: Framing,
     /// All of it initialised; `..filled` is what the peer sent.
     bytes: Vec<u8>,
     filled: usize,
+    /// The longest line, without its break, or packet.
+    longest: usize,
     /// Within a line that was given up.
     skipping: bool,
 }
 
 impl StreamBuffer {
     pub(super) fn new(framing: Framing) -> Self {
+        Self::bounded(framing, LONGEST)
+    }
+
+    /// With another bound than [`LONGEST`].
+    pub(in crate::source) fn bounded(framing: Framing, longest: usize) -> Self {
         Self {
             framing,
             bytes: vec![0; FIRST_ROOM],
             filled: 0,
+            longest,
             skipping: false,
         }
     }
 
     /// Where the next bytes go: never empty after [`StreamBuffer::advance`] said so far, so good.
-    pub(super) fn space(&mut self) -> &mut [u8] {
+    pub(in crate::source) fn space(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.filled..).unwrap_or_default()
     }
 
@@ -76,7 +84,7 @@ impl StreamBuffer {
     ///
     /// # Errors
     /// [`BadLength`]: nothing that follows on this stream can be read.
-    pub(super) fn advance(
+    pub(in crate::source) fn advance(
         &mut self,
         count: usize,
         mut take: impl FnMut(Piece<'_>),
@@ -90,8 +98,8 @@ impl StreamBuffer {
         }
         let filled = self.bytes.get(..self.filled).unwrap_or_default();
         let used = match self.framing {
-            Framing::Lengths => cut_packets(filled, &mut take)?,
-            _ => cut_lines(filled, &mut self.skipping, &mut take),
+            Framing::Lengths => cut_packets(filled, self.longest, &mut take)?,
+            _ => cut_lines(filled, self.longest, &mut self.skipping, &mut take),
         };
         self.bytes.copy_within(used..self.filled, 0);
         self.filled -= used;
@@ -100,7 +108,7 @@ impl StreamBuffer {
     }
 
     /// The stream ended. `clean`: its peer closed it, so that a last line needs no break.
-    pub(super) fn finish(mut self, clean: bool, mut take: impl FnMut(Piece<'_>)) {
+    pub(in crate::source) fn finish(mut self, clean: bool, mut take: impl FnMut(Piece<'_>)) {
         let rest = self.bytes.get(..self.filled).unwrap_or_default();
         if self.framing == Framing::Either {
             self.framing = Framing::Lines;
@@ -109,7 +117,7 @@ impl StreamBuffer {
             return;
         }
         if clean && self.framing == Framing::Lines {
-            if rest.len() <= LONGEST {
+            if rest.len() <= self.longest {
                 take(Piece::Line(rest));
             } else {
                 take(Piece::TooLong(rest));
@@ -127,7 +135,7 @@ impl StreamBuffer {
         if self.filled < self.bytes.len() {
             return;
         }
-        let most = LONGEST + HEADER;
+        let most = self.longest + HEADER;
         if self.bytes.len() < most {
             let room = (self.bytes.len() * 2).min(most);
             self.bytes.resize(room, 0);
@@ -151,14 +159,19 @@ fn shown_by(start: [u8; HEADER]) -> Framing {
 }
 
 /// How many bytes were used up.
-fn cut_lines(bytes: &[u8], skipping: &mut bool, take: &mut impl FnMut(Piece<'_>)) -> usize {
+fn cut_lines(
+    bytes: &[u8],
+    longest: usize,
+    skipping: &mut bool,
+    take: &mut impl FnMut(Piece<'_>),
+) -> usize {
     let mut rest = bytes;
     while let Some((line, from_break)) =
         memchr(b'\n', rest).and_then(|end| rest.split_at_checked(end))
     {
         if std::mem::take(skipping) {
             // The end of what was given up.
-        } else if line.len() > LONGEST {
+        } else if line.len() > longest {
             take(Piece::TooLong(line));
         } else {
             take(Piece::Line(line));
@@ -169,13 +182,17 @@ fn cut_lines(bytes: &[u8], skipping: &mut bool, take: &mut impl FnMut(Piece<'_>)
 }
 
 /// How many bytes were used up.
-fn cut_packets(bytes: &[u8], take: &mut impl FnMut(Piece<'_>)) -> Result<usize, BadLength> {
+fn cut_packets(
+    bytes: &[u8],
+    longest: usize,
+    take: &mut impl FnMut(Piece<'_>),
+) -> Result<usize, BadLength> {
     let mut rest = bytes;
     while let Some((header, body)) = rest.split_first_chunk::<HEADER>() {
         let announced = u32::from_le_bytes(*header);
         let length = usize::try_from(announced)
             .ok()
-            .filter(|length| *length <= LONGEST)
+            .filter(|length| *length <= longest)
             .ok_or(BadLength(announced))?;
         let Some((packet, after)) = body.split_at_checked(length) else {
             break;

@@ -16,7 +16,7 @@ mod stream;
 mod unix_path;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -30,10 +30,13 @@ use tributary_node::tls::Acceptor;
 pub use address::{AddressError, Family, Inet, ListenAddress, UnixName};
 pub use drops::KernelDrops;
 
-use self::bind::{Bound, Sockets};
+pub(super) use bind::{Bound, Sockets};
+pub(super) use events::{Complaints, shown};
+pub(super) use framing::{Framing, Piece, StreamBuffer};
+
 use self::datagram::DatagramReader;
 use self::drops::DropWatch;
-use self::events::{Complaints, Protocol};
+use self::events::Protocol;
 use self::reader::LineReader;
 use self::stream::{Accept, Bounds, Secured, StreamListener};
 use self::unix_path::SocketFile;

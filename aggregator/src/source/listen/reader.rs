@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use memchr::memchr_iter;
 
-use super::events::{Complaints, LinesReceived, Loss, PacketsLost, Protocol};
+use super::events::{Complaints, LinesReceived, Loss, PacketsLost, Protocol, shown};
 use crate::key::Kind;
 use crate::sample::Sample;
 use crate::source::dogstatsd::{self, Item, ParseError};
@@ -207,16 +207,5 @@ impl Tally {
         }
         let example = self.example.take().unwrap_or_default();
         self.complaints.complain(sum, || example);
-    }
-}
-
-/// The beginning of a peer's bytes, fit for a log.
-fn shown(bytes: &[u8]) -> String {
-    const SHOWN: usize = 200;
-    match bytes.split_at_checked(SHOWN) {
-        Some((start, rest)) if !rest.is_empty() => {
-            format!("{}… ({} bytes)", start.escape_ascii(), bytes.len())
-        }
-        _ => bytes.escape_ascii().to_string(),
     }
 }

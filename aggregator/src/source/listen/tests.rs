@@ -75,10 +75,10 @@ async fn eventually(mut condition: impl FnMut() -> bool) {
 
 /// Counters by name and tags, as `name{tag,tag}`.
 #[derive(Default)]
-struct Counted(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+pub(in crate::source) struct Counted(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
 impl Counted {
-    fn all(&self) -> Vec<(String, u64)> {
+    pub(in crate::source) fn all(&self) -> Vec<(String, u64)> {
         let counters = self.0.lock();
         let read = |(name, value): (&String, &Arc<AtomicU64>)| {
             (name.clone(), value.load(Ordering::Relaxed))
@@ -86,7 +86,7 @@ impl Counted {
         counters.iter().map(read).collect()
     }
 
-    fn of(&self, name: &str) -> u64 {
+    pub(in crate::source) fn of(&self, name: &str) -> u64 {
         self.0
             .lock()
             .get(name)
