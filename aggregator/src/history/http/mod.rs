@@ -81,6 +81,7 @@ pub(super) fn router(history: History) -> Router {
         .route("/tags/autoComplete/tags", nothing())
         .route("/tags/autoComplete/values", nothing())
         .route("/tags/findSeries", nothing())
+        .route("/tags/{tag}", any(async || axum::Json(json!(null))))
         .route("/events/get_data", nothing());
     let version = || get(async || SPOKEN);
     let below = api

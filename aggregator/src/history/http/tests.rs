@@ -326,6 +326,8 @@ async fn grafana_gets_what_it_asks() {
             "{path}"
         );
     }
+    let tag = get(&history, "/graphite/tags/env", "*/*").await;
+    assert_eq!((tag.0, tag.2.as_str()), (200, "null"), "no such tag");
     let request = Request::get("/graphite/version")
         .body(Body::empty())
         .unwrap();
