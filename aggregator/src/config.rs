@@ -16,6 +16,7 @@ use tributary_node::{Chassis, Program, Reload, consul, discovery};
 
 use crate::flush::{Aggregate, Role};
 use crate::forward::Protocol;
+pub use crate::history::HistoryConfig;
 use crate::sink::{RoutingRule, SinkConfig};
 use crate::source::SourceConfig;
 
@@ -179,6 +180,10 @@ pub struct Config {
     /// Which points go to which sinks. Without rules every sink gets everything.
     pub metric_sink_routing: Vec<RoutingRule>,
 
+    /// Keeps the last hours of what this aggregator emits in memory, and answers Graphite's queries over it at `http_address`: `/render`,
+    /// `/metrics/find` and the page `/cubism`; see `docs/history.md`. `history: {}` keeps 2 hours in at most 256 MiB. Default: none.
+    pub history: Option<HistoryConfig>,
+
     /// Where a leaving global forwards what it has of the open interval, so that the new owner of each key merges it: one proxy's `host:port`, or
     /// a list. What nobody took by the end of `shutdown_timeout` goes to the sinks. Empty: all of it does. An agent takes no notice of it.
     pub handoff_address: OneOrMany<String>,
@@ -301,6 +306,7 @@ impl Default for Config {
             sources: Vec::new(),
             metric_sinks: vec![SinkConfig::new("debug")],
             metric_sink_routing: Vec::new(),
+            history: None,
             handoff_address: OneOrMany::default(),
             consul_handoff_service_name: String::new(),
             shutdown_timeout: Duration::seconds(30),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod flush;
 pub mod forward;
 pub mod graphite;
+mod history;
 pub mod import;
 pub mod key;
 pub mod ledger;

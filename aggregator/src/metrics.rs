@@ -31,6 +31,26 @@ tributary_node::catalogue! {
         meaning: "Finished points that sources took and handed to the sinks as they are.",
         worry: "It stands still while a source that passes points through is in use.";
 
+    // History.
+    Gauge HISTORY_SERIES = "history.series", tags: [], unit: "series",
+        meaning: "Series of which the recent history is kept.",
+        worry: "";
+    Gauge HISTORY_BYTES = "history.bytes", tags: [], unit: "bytes",
+        meaning: "What the recent history takes.",
+        worry: "Near history.max_bytes: then series are evicted.";
+    Counter HISTORY_POINTS = "history.points_total", tags: [], unit: "points",
+        meaning: "Points that went into the recent history.",
+        worry: "It stands still while points are emitted and a history is configured.";
+    Counter HISTORY_DROPPED = "history.points_dropped_total", tags: [cause], unit: "points",
+        meaning: "Points that are not in the recent history: late (older than its retention), future (10 minutes ahead of the clock), path_too_long. The sinks get them all the same.",
+        worry: "It grows: clocks are wrong, or points come later than history.retention.";
+    Counter HISTORY_EVICTED = "history.series_evicted_total", tags: [cause], unit: "series",
+        meaning: "Series that the recent history has forgotten: expired (nothing came for its whole retention), or max_bytes, the least recently written first.",
+        worry: "max_bytes grows: raise history.max_bytes, or keep it shorter.";
+    Counter HISTORY_QUERIES = "history.queries_total", tags: [outcome], unit: "requests",
+        meaning: "Questions to the recent history: answered, refused, too_large, too_long, or busy (there were too many at once).",
+        worry: "busy grows: dashboards ask more than one aggregator can answer.";
+
     // Table.
     Counter PROCESSED = "worker.metrics_processed_total", tags: [], unit: "samples",
         meaning: "Samples that were aggregated, without those imported.",

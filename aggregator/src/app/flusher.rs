@@ -15,6 +15,7 @@ use super::outlet::Outlet;
 use crate::config::Config;
 use crate::flush::{FlushSettings, Percentiles, Role, emit};
 use crate::forward::{self, ForwardConfig, Forwarder, Retention};
+use crate::history::History;
 use crate::import::{Intake, OpenInterval};
 use crate::ledger::{Entry, Forwarding, Ledger};
 use crate::metrics;
@@ -27,6 +28,7 @@ use crate::table::{Interval, Table};
 pub(super) struct Flusher {
     table: Arc<Table>,
     outlet: Outlet,
+    history: Option<History>,
     /// Sinks that the settings no longer have: they write what waits, each until its time is over.
     retired: Vec<(Sinks, Instant)>,
     forwarder: Option<Arc<Forwarder>>,
@@ -68,12 +70,17 @@ impl Flusher {
             grpc_address: config.grpc_address.clone(),
             max_series: config.max_series,
         };
+        let history = config.history.as_ref().map(|history| {
+            History::new(history, config.interval.get()).map_err(|error| format!("history.{error}"))
+        });
+        let history = history.transpose()?;
         let forwarding = forwarding(&forwarder);
         let overview = Overview::new(about, Arc::clone(&table), ledger.clone(), forwarding);
         overview.show_sinks(&sinks);
         Ok(Self {
             table,
-            outlet: Outlet::new(sinks, Arc::clone(&hostname)),
+            outlet: Outlet::new(sinks, Arc::clone(&hostname), history.clone()),
+            history,
             retired: Vec::new(),
             forwarder,
             intake: None,
@@ -102,7 +109,9 @@ impl Flusher {
     /// The page, and `/api/…`, for the admin server.
     pub(super) fn pages(&self) -> Router {
         let ledger = self.ledger.router(forwarding(&self.forwarder));
-        ledger.merge(self.overview.router())
+        let history = self.history.as_ref();
+        let history = history.map_or_else(History::off, History::router);
+        ledger.merge(self.overview.router()).merge(history)
     }
 
     /// Goes over to other settings, from the next flush on. On an error nothing has changed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use crate::history::History;
 use crate::metrics;
 use crate::point::{Batch, Point};
 use crate::receipt::Receipt;
@@ -18,18 +19,23 @@ pub(super) struct Outlet(Arc<Shared>);
 struct Shared {
     sinks: RwLock<Sinks>,
     hostname: Arc<str>,
+    history: Option<History>,
 }
 
 impl Outlet {
-    pub(super) fn new(sinks: Sinks, hostname: Arc<str>) -> Self {
+    pub(super) fn new(sinks: Sinks, hostname: Arc<str>, history: Option<History>) -> Self {
         Self(Arc::new(Shared {
             sinks: RwLock::new(sinks),
             hostname,
+            history,
         }))
     }
 
-    /// Hands points to the sinks; see [`Sinks::send`].
+    /// Hands points to the sinks; see [`Sinks::send`]. The history keeps them whatever sinks there are.
     pub(super) fn send(&self, batch: Arc<Batch>) {
+        if let Some(history) = &self.0.history {
+            history.take(&batch);
+        }
         self.0.sinks.read().send(batch);
     }
 

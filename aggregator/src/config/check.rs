@@ -71,6 +71,12 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             problems.add(format!("percentiles[{index}]"), error);
         }
     }
+    if let Some(history) = &config.history {
+        history.check(problems);
+        if config.http_address.is_empty() {
+            problems.add("history", "is of no use without http_address");
+        }
+    }
     for problem in source::check(&config.sources) {
         match problem.split_once(": ") {
             Some((key, what)) => problems.add(key, what),

@@ -81,3 +81,29 @@ fn what_is_wrong_with_tls_is_told_by_key() {
         told.contains("handoff_address: forward address \"https://proxy:1\": needs forward_tls")
     );
 }
+
+#[test]
+fn a_history_is_off_until_it_is_named() {
+    assert_eq!(config("interval: 5s\n").history, None);
+    let config = config("http_address: 127.0.0.1:0\nhistory: {}\n");
+    let history = config.history.unwrap();
+    assert_eq!(history.retention.to_string(), "2h");
+    assert_eq!(history.max_bytes.to_string(), "256MiB");
+}
+
+#[test]
+fn what_is_wrong_with_a_history_is_told_by_key() {
+    let told = problems(
+        "history: {retention: 5s, max_bytes: 1KiB, step: 1500ms, tags: drop, template: '{name}', allow_origin: \"a\\nb\"}\n",
+    );
+    for part in [
+        "history.retention: 5s is not between 1m and 48h",
+        "history.max_bytes: 1KiB is too little, use at least 64KiB",
+        "history.step: 1.5s is not a number of whole seconds",
+        "history.template: has no meaning without `tags: flatten`",
+        "history.allow_origin: holds characters",
+        "history: is of no use without http_address",
+    ] {
+        assert!(told.contains(part), "{part} is not in:\n{told}");
+    }
+}

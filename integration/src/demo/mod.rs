@@ -163,6 +163,8 @@ impl Fleet {
             globals.push(
                 global
                     .with("percentiles", json!([0.5, 0.99]))
+                    // Without the round in the path, all rounds of an endpoint are one series.
+                    .with("history", json!({"template": "{name}.{endpoint}"}))
                     .start()
                     .await?,
             );

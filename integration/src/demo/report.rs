@@ -47,6 +47,12 @@ pub(super) fn introduce(fleet: &Fleet, options: &Options) {
             global.points.display()
         );
     }
+    if let Some(global) = fleet.globals.first() {
+        println!(
+            "\nHorizon charts of global-1: http://{}/cubism?pattern=demo.request.duration.*.*",
+            global.http
+        );
+    }
     println!(
         "\nConfiguration and logs: {}",
         fleet.tier.directory().display()
