@@ -1,0 +1,2 @@
+//! Source `flux`.
+mod upload;
