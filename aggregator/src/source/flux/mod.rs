@@ -1,2 +1,3 @@
 //! Source `flux`.
+mod populate;
 mod upload;

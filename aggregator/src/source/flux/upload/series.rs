@@ -224,6 +224,39 @@ mod tests {
     }
 
     #[test]
+    fn workbooks_hold_the_same_whichever_way_their_rows_are_counted() {
+        for (format, bytes) in [
+            (
+                "xlsx",
+                &include_bytes!("../../../../tests/fixtures/upload/warehouse.xlsx")[..],
+            ),
+            (
+                "xls",
+                &include_bytes!("../../../../tests/fixtures/upload/warehouse.xls")[..],
+            ),
+        ] {
+            for skip_rows in ["4", "5"] {
+                let more = [
+                    ("format", format),
+                    ("skip_rows", skip_rows),
+                    ("timezone", "Europe/London"),
+                ];
+                let request = request(&more);
+                let rows = table::read(request.format, bytes).unwrap();
+                let found = columns(rows, &request).unwrap();
+                let eleven = 1_589_626_800 - 3_600;
+                let floor = [
+                    (eleven, 22.78),
+                    (eleven + 900, 22.92),
+                    (eleven + 1_800, 22.98),
+                ];
+                assert_eq!(found.series[0].points.len(), 4, "{format}");
+                assert_eq!(*found.series[1].points, floor, "{format}");
+            }
+        }
+    }
+
+    #[test]
     fn columns_can_be_left_out_and_must_be_named() {
         let found = read(EXAMPLE, &request(&[("columns_to_ignore", "roof")]));
         assert_eq!(found.series.len(), 1);
