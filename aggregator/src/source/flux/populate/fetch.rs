@@ -22,6 +22,27 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Three months of a metric, a point a second, are about as much.
 const LONGEST: usize = 256 << 20;
 
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed {
+    /// For people; it holds nothing of the login.
+    pub(super) why: String,
+    /// Whether it may be another time.
+    pub(super) again: bool,
+}
+
+impl Failed {
+    fn away(why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self { why, again: true }
+    }
+
+    fn wrong(why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self { why, again: false }
+    }
+}
+
 /// Asks servers, and follows nobody elsewhere.
 #[derive(Debug, Clone)]
 pub(super) struct Fetcher {
@@ -37,33 +58,42 @@ impl Fetcher {
         Ok(Self { http })
     }
 
-    /// The body of an answer 200. The error is for people, and holds nothing of the login.
-    pub(super) async fn get(&self, url: &Uri, login: &Login) -> Result<Bytes, String> {
+    /// The body of an answer 200.
+    pub(super) async fn get(&self, url: &Uri, login: &Login) -> Result<Bytes, Failed> {
         let host = url.authority().map_or("", |authority| authority.as_str());
         let answer = tokio::time::timeout(ANSWER_TIME, self.exchange(url, login)).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIME.as_secs())));
-        answer.map_err(|error| format!("{host}: {error}"))
+        let late = || Failed::away(format!("no answer within {} s", ANSWER_TIME.as_secs()));
+        let answer = answer.unwrap_or_else(|_| Err(late()));
+        answer.map_err(|failed| Failed {
+            why: format!("{host}: {}", failed.why),
+            ..failed
+        })
     }
 
-    async fn exchange(&self, url: &Uri, login: &Login) -> Result<Bytes, String> {
+    async fn exchange(&self, url: &Uri, login: &Login) -> Result<Bytes, Failed> {
         let mut request = Request::get(url.clone());
         if let Some(value) = authorization(login)? {
             request = request.header(AUTHORIZATION, value);
         }
         let request = request
             .body(Full::default())
-            .map_err(|error| error.to_string())?;
-        let answer = self.http.request(request).await.map_err(|e| cause(&e))?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("answered {}", answer.status()));
+            .map_err(|error| Failed::wrong(error.to_string()))?;
+        let answer = self.http.request(request).await;
+        let answer = answer.map_err(|error| Failed::away(cause(&error)))?;
+        let status = answer.status();
+        if status != StatusCode::OK {
+            return Err(Failed {
+                why: format!("answered {status}"),
+                again: status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
+            });
         }
         let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|e| cause(&*e))
+        let body = body.map_err(|error| Failed::away(cause(&*error)))?;
+        Ok(body.to_bytes())
     }
 }
 
-fn authorization(login: &Login) -> Result<Option<HeaderValue>, String> {
+fn authorization(login: &Login) -> Result<Option<HeaderValue>, Failed> {
     let text = match login {
         Login::None => return Ok(None),
         Login::Token(token) => format!("Bearer {}", token.expose()),
@@ -73,7 +103,7 @@ fn authorization(login: &Login) -> Result<Option<HeaderValue>, String> {
         }
     };
     let mut value =
-        HeaderValue::try_from(text).map_err(|_| "the token cannot be sent".to_owned())?;
+        HeaderValue::try_from(text).map_err(|_| Failed::wrong("the token cannot be sent"))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

@@ -1,7 +1,9 @@
 //! One metric after the other.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::Uri;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -49,6 +51,9 @@ const MAX_WAITING: usize = 10_000;
 /// Metrics whose progress is remembered.
 const MAX_KNOWN: usize = 20_000;
 const PORTION: usize = 480;
+/// How often a server is asked that does not answer, and how long after each other.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// `tls` is for servers of `https://`. Must be called within a tokio runtime.
@@ -151,12 +156,12 @@ impl Worker {
                 Remote::Prometheus => cut_range(url, last, now),
                 Remote::Graphite => url.clone(),
             };
-            let body = self.fetcher.get(&url, &request.login).await;
+            let body = self.fetch(&url, request).await;
             let found = body.and_then(|body| points(request.remote, &body));
             self.note(request, |progress| progress.fetched += 1);
             match found {
                 Ok(points) => all.extend(points),
-                // Another one may have the rest.
+                // Another one may have the rest. What this one has is lost, for the newest time is known afterwards.
                 Err(error) => self.note(request, |progress| progress.error = Some(error)),
             }
         }
@@ -165,6 +170,21 @@ impl Worker {
             work.store(&request.metric, portion).await?;
         }
         Ok(new.len())
+    }
+
+    /// Asks a server again that may be back soon.
+    async fn fetch(&self, url: &Uri, request: &Request) -> Result<Bytes, String> {
+        let mut attempt = 1;
+        loop {
+            match self.fetcher.get(url, &request.login).await {
+                Ok(body) => return Ok(body),
+                Err(failed) if failed.again && attempt < ATTEMPTS => {
+                    tokio::time::sleep(PAUSE * attempt).await;
+                    attempt += 1;
+                }
+                Err(failed) => return Err(failed.why),
+            }
+        }
     }
 
     fn note(&self, request: &Request, change: impl FnOnce(&mut Progress)) {
