@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod dogstatsd;
+pub mod flux;
 pub mod listen;
 pub mod registry;
 mod running;
