@@ -10,9 +10,10 @@ use tributary_node::admin;
 use tributary_node::config::{Duration, Secret, Size};
 use tributary_node::tls::ServerTls;
 
-use super::Flux;
+use super::aggregate::AggregateConfig;
 use super::keys::{ApiKeys, Keys, read_key, read_keys};
 use super::rules::Rules;
+use super::{Flux, redis};
 use crate::source::{Source, registry};
 
 /// Takes metrics by Skyline Flux's HTTP interface, in its place: `GET /metric_data`, `POST /metric_data_post`, each also below `/flux/`. See
@@ -63,6 +64,41 @@ pub struct FluxConfig {
     /// `FLUX_GRAPHITE_WHISPER_PATH`. Default: `/opt/graphite/storage/whisper`.
     pub whisper_path: String,
 
+    /// Whether a point is left out that is not newer than the last one of its metric: it came before. `fill` sets it aside for a metric. Flux's
+    /// `FLUX_CHECK_LAST_TIMESTAMP`. Default: true.
+    pub check_last_timestamp: bool,
+
+    /// A directory of this program's own for what has to outlive a restart: the last timestamps, the names that count toward quotas, and, with
+    /// `persist_queue`, points that no sink has yet. It is made if it is not there. Empty: kept in memory only. Default: `/var/lib/tributary`.
+    pub state_dir: PathBuf,
+
+    /// A Redis by which several instances share their last timestamps, under Flux's own keys: `redis://127.0.0.1:6379/0`. While it is away each
+    /// instance goes by what it knows itself. Default: none.
+    pub redis: Secret,
+
+    /// Whether points are on the disk in `state_dir` before they are answered with 204, so that not even a crash loses one. It costs a write to
+    /// the disk for each request, several at a time together. Flux's `FLUX_PERSIST_QUEUE`. Default: false.
+    pub persist_queue: bool,
+
+    /// How many different metrics the owner of a namespace may send: `{warehouse-1: 500}`; further names are rejected. Flux's
+    /// `FLUX_NAMESPACE_QUOTAS`. Each instance counts for itself. Default: no bounds.
+    pub quotas: BTreeMap<String, usize>,
+
+    /// Namespaces whose metrics get a 0 each minute in which they are silent. Flux's `FLUX_ZERO_FILL_NAMESPACES`. Default: none.
+    pub zero_fill_namespaces: Vec<String>,
+
+    /// Namespaces whose metrics get their last value each minute in which they are silent. Flux's `FLUX_LAST_KNOWN_VALUE_NAMESPACES`.
+    /// Default: none.
+    pub last_known_value_namespaces: Vec<String>,
+
+    /// Namespaces whose metrics are aggregated: one point an interval for each method, with the time of the interval's start. Points that arrive
+    /// in an interval count in it, and neither their times nor repeats are looked at. Flux's `FLUX_AGGREGATE_NAMESPACES`. Default: none.
+    pub aggregate_namespaces: BTreeMap<String, AggregateConfig>,
+
+    /// What the names of Flux's own metrics start with, which go to the sinks each minute: `skyline.flux.HOST` where there are several. Empty:
+    /// they are left out. Default: `skyline.flux`.
+    pub self_metrics_prefix: String,
+
     /// Whether posted names with blanks, `*`, `'` or several dots in a row are repaired, as later versions of Flux do, rather than refused.
     /// telegraf's are always. Default: false.
     pub repair_names: bool,
@@ -86,6 +122,15 @@ impl Default for FluxConfig {
             max_metrics: 0,
             body_timeout: Duration::seconds(30),
             max_connections: 256,
+            check_last_timestamp: true,
+            state_dir: "/var/lib/tributary".into(),
+            redis: Secret::default(),
+            persist_queue: false,
+            quotas: BTreeMap::new(),
+            zero_fill_namespaces: Vec::new(),
+            last_known_value_namespaces: Vec::new(),
+            aggregate_namespaces: BTreeMap::new(),
+            self_metrics_prefix: "skyline.flux".to_owned(),
             whisper_path: "/opt/graphite/storage/whisper".to_owned(),
             repair_names: false,
             telegraf_replace_host: true,
@@ -168,6 +213,35 @@ impl registry::Build for FluxConfig {
         }
         if self.max_connections == 0 {
             problems.push("max_connections: has to be 1 at least".to_owned());
+        }
+        if !self.redis.is_empty()
+            && let Err(problem) = redis::client(self.redis.expose())
+        {
+            problems.push(format!("redis: {problem}"));
+        }
+        if self.persist_queue && self.state_dir.as_os_str().is_empty() {
+            problems.push("persist_queue: needs a state_dir".to_owned());
+        }
+        for (namespace, aggregate) in &self.aggregate_namespaces {
+            let problem = |problem: &str| format!("aggregate_namespaces.{namespace}.{problem}");
+            let interval = aggregate.interval.get();
+            if interval.as_secs() == 0 || interval.subsec_nanos() != 0 {
+                problems.push(problem("interval: has to be whole seconds"));
+            }
+            if aggregate.method.is_empty() {
+                problems.push(problem("method: names none"));
+            }
+            if aggregate.zero_fill && aggregate.last_known_value {
+                problems.push(problem(
+                    "zero_fill: cannot be on together with last_known_value",
+                ));
+            }
+        }
+        let prefix = &self.self_metrics_prefix;
+        if !prefix.is_empty()
+            && let Err(problem) = self.rules().name(prefix)
+        {
+            problems.push(format!("self_metrics_prefix: {problem}"));
         }
         for (key, size) in [
             ("max_body", self.max_body),

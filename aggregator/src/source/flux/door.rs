@@ -15,13 +15,13 @@ use tokio::sync::Semaphore;
 use super::answer::Answer;
 use super::body::Limits;
 use super::event::{Answered, PointsMet};
-use super::intake::Intake;
+use super::intake::{Intake, Taken};
 use super::item::Item;
 use super::json::Json;
 use super::keys::{Keys, Pass};
 use super::post::Submission;
 use super::rules::Rules;
-use super::{Clock, get, post, telegraf};
+use super::{Clock, get, post, quota, telegraf};
 
 /// Bodies that are unpacked and parsed at a time: what they take in memory is a multiple of their length.
 const PARSED_AT_ONCE: usize = 2;
@@ -185,23 +185,63 @@ impl Door {
         let intake = Arc::clone(&self.intake);
         let now = (self.now)();
         let taking = tokio::spawn(async move { taken(&intake, submission, now).await });
-        taking.await.map_err(|error| internal(&error))
+        taking.await.map_err(|error| internal(&error))?
     }
 }
 
-async fn taken(intake: &Arc<Intake>, submission: Submission, now: i64) -> Answer {
+async fn taken(intake: &Arc<Intake>, submission: Submission, now: i64) -> Result<Answer, Answer> {
     let Submission {
         pass,
         items,
+        single,
         dropped,
         ..
     } = submission;
-    let count = items.len();
-    intake.take(items, now);
-    drop(pass);
-    match dropped.is_empty() {
-        true => Answer::taken(),
-        false => Answer::partly(telegraf::report(&dropped, count)),
+    let Taken {
+        within,
+        over,
+        limit,
+    } = intake.take(&pass, items, now).await.map_err(|_| {
+        Answer::refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the metrics could not be written to the disk, none is stored",
+        )
+    })?;
+    let telegraf = (!dropped.is_empty()).then(|| telegraf::report(&dropped, within.len()));
+    if over.is_empty() {
+        return Ok(telegraf.map_or_else(Answer::taken, Answer::partly));
+    }
+    let (status, cause) = match single {
+        true => (StatusCode::BAD_REQUEST, "over_quota"),
+        false => (StatusCode::MULTI_STATUS, ""),
+    };
+    let mut body = quota::report(status.as_u16(), limit, &within, &over);
+    if let Some(telegraf) = telegraf {
+        join(&mut body, telegraf);
+    }
+    Ok(Answer {
+        status,
+        body: Some(body),
+        cause,
+    })
+}
+
+/// Adds what was dropped of a telegraf batch to what was over its quota.
+fn join(body: &mut Value, telegraf: Value) {
+    let (Value::Object(body), Value::Object(telegraf)) = (body, telegraf) else {
+        return;
+    };
+    for (key, value) in telegraf {
+        match (body.get_mut(&key), value) {
+            (None, value) => drop(body.insert(key, value)),
+            (Some(Value::Array(all)), Value::Array(more)) => all.extend(more),
+            (Some(Value::String(text)), Value::String(more)) if key == "message" => {
+                text.push_str(", ");
+                text.push_str(&more);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -62,3 +62,23 @@ impl PointsMet {
         }
     }
 }
+
+/// Redis did not tell what other instances have taken.
+pub(super) struct RedisAway<'a> {
+    pub(super) error: &'a str,
+}
+
+impl RedisAway<'_> {
+    pub(super) fn emit(&self) {
+        metrics::FLUX_KEEP_ERRORS
+            .with(["redis".into()])
+            .increment(1);
+        if let Some(more) = REPEATS.tell(&"redis") {
+            let error = self.error;
+            tracing::warn!(
+                error,
+                "what other Flux instances have taken is not known{more}"
+            );
+        }
+    }
+}

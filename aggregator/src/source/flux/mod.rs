@@ -1,11 +1,13 @@
 //! Source `flux`: Skyline Flux's HTTP interface.
 //!
 //! `server` keeps the connections, `door` leads a request to its answer: `body` reads it, `get`, `post` and `telegraf` judge it by `keys` and
-//! `rules`, and `intake` hands what is good to the sinks. What always holds: a request is judged whole before any of it is stored, its answer comes
+//! `rules`, and `intake` hands what is good to the sinks, past `quota` and `marks`, or into an `aggregate`. `outbox` brings what has to be kept to
+//! `memory`, a file, and to `redis`. What always holds: a request is judged whole before any of it is stored, its answer comes
 //! after its points are with the outlet, and what is not stored is named in the answer and counted with its cause.
 //!
 //! After the behaviour of Skyline's Flux (<https://earthgecko-skyline.readthedocs.io/en/latest/flux.html>); `docs/flux.md` tells the differences.
 
+mod aggregate;
 mod answer;
 mod body;
 mod config;
@@ -16,7 +18,12 @@ mod intake;
 mod item;
 mod json;
 mod keys;
+mod marks;
+mod memory;
+mod outbox;
 mod post;
+mod quota;
+mod redis;
 mod rules;
 mod server;
 mod tallies;
@@ -29,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tributary_node::admin;
 use tributary_node::tls::{Acceptor, Alpn};
@@ -36,10 +44,13 @@ use tributary_node::tls::{Acceptor, Alpn};
 use self::door::{Door, Judge};
 use self::intake::Intake;
 use self::keys::Keys;
+use self::memory::{Memory, Remembered};
+use self::redis::Shared;
 use self::server::Server;
 use super::{Outlets, Source};
 use crate::point::Timestamp;
 
+pub use aggregate::{AggregateConfig, Method};
 pub use config::FluxConfig;
 pub use keys::ApiKeys;
 
@@ -55,6 +66,9 @@ struct Flux {
     config: FluxConfig,
     server: Server,
     keys: Keys,
+    memory: Option<Memory>,
+    remembered: Remembered,
+    shared: Option<Shared>,
 }
 
 impl Flux {
@@ -62,6 +76,11 @@ impl Flux {
         let tls = Acceptor::new(&config.tls, "tls", Alpn::Http1)
             .map_err(|error| format!("tls.{error}"))?;
         let keys = config.keys()?;
+        let (memory, remembered) = remember(&config, name).await?;
+        let shared = match config.redis.expose() {
+            "" => None,
+            url => Some(Shared::new(url).map_err(|error| format!("redis: {error}"))?),
+        };
         let listener = admin::bind(&config.address)
             .await
             .map_err(|error| format!("address: {error}"))?;
@@ -77,18 +96,62 @@ impl Flux {
             config,
             server,
             keys,
+            memory,
+            remembered,
+            shared,
         })
     }
 
     /// Serves with another clock than the system's.
-    async fn serve(self, outlets: Outlets, stop: CancellationToken, clock: Clock) {
-        let intake = Arc::new(Intake::new(outlets));
-        let door = Door::new(&self.config, self.keys, clock, intake);
+    async fn serve(mut self, outlets: Outlets, stop: CancellationToken, clock: Clock) {
+        let intake = Arc::new(Intake::new(
+            &self.config,
+            outlets,
+            self.memory,
+            self.shared,
+            &mut self.remembered,
+        ));
+        intake.resume(self.remembered.queue, clock()).await;
+        let door = Door::new(
+            &self.config,
+            self.keys,
+            Arc::clone(&clock),
+            Arc::clone(&intake),
+        );
         let door = Arc::new(door);
-        let follow = follow_files(&self.name, &self.config, &door);
         tokio::select! {
             () = self.server.run(&door, &stop) => {}
-            () = follow => {}
+            () = follow_files(&self.name, &self.config, &door) => {}
+            () = keep_time(&self.config, &intake, &clock) => {}
+        }
+        intake.finish(clock()).await;
+    }
+}
+
+/// Reads what an earlier run has left.
+async fn remember(config: &FluxConfig, name: &str) -> Result<(Option<Memory>, Remembered), String> {
+    if config.state_dir.as_os_str().is_empty() {
+        return Ok((None, Remembered::default()));
+    }
+    let (directory, name) = (config.state_dir.clone(), name.to_owned());
+    let opening = tokio::task::spawn_blocking(move || Memory::open(&directory, &name));
+    let opened = opening.await.map_err(|error| error.to_string())?;
+    let (memory, remembered) = opened.map_err(|error| format!("state_dir: {error}"))?;
+    Ok((Some(memory), remembered))
+}
+
+/// Does what is due with time: intervals end each second that is theirs, the rest is due each minute.
+async fn keep_time(config: &FluxConfig, intake: &Arc<Intake>, clock: &Clock) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last_minute = clock();
+    loop {
+        ticks.tick().await;
+        let now = clock();
+        intake.close_intervals(now, false);
+        if now - last_minute >= 60 || now < last_minute {
+            last_minute = now;
+            intake.minute(config, now).await;
         }
     }
 }

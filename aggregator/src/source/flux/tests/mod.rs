@@ -1,6 +1,7 @@
 //! Requests over a real socket, and what reaches the outlet.
 
 mod door;
+mod kept;
 mod recorded;
 
 use std::net::SocketAddr;
@@ -69,6 +70,7 @@ impl Served {
         let mut config = json!({
             "address": "127.0.0.1:0",
             "self_api_key": KEY_A,
+            "state_dir": "",
             "api_keys": {KEY_B: "warehouse-1", KEY_C: "quota-ns"},
         });
         let Value::Object(more) = more else {
