@@ -5,7 +5,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What stands where a secret would.
 pub const REDACTED: &str = "REDACTED";
@@ -68,7 +68,7 @@ impl JsonSchema for Secret {
 }
 
 /// Settings as they may be shown to anybody: [`Secret`]s are hidden, and so are, in free-form values such as a sink's
-/// `config`, the values of keys that sound like secrets and the passwords inside URLs.
+/// `config`, the values of keys that sound like secrets, the keys of maps under `api_keys`, and the passwords inside URLs.
 pub fn redacted<T: Serialize>(settings: &T) -> Value {
     let mut value = serde_json::to_value(settings).unwrap_or(Value::Null);
     hide(&mut value);
@@ -98,7 +98,9 @@ fn hide(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (key, value) in map.iter_mut() {
-                if sounds_secret(key) {
+                if let ("api_keys", Value::Object(keys)) = (key.as_str(), &mut *value) {
+                    blot_keys(keys);
+                } else if sounds_secret(key) {
                     blot(value);
                 } else {
                     hide(value);
@@ -112,6 +114,15 @@ fn hide(value: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// Hides the keys of a map, where they are the secrets, and shows what they stand for.
+fn blot_keys(map: &mut Map<String, Value>) {
+    let values = std::mem::take(map).into_iter().map(|(_, value)| value);
+    for (position, mut value) in values.enumerate() {
+        hide(&mut value);
+        map.insert(format!("{REDACTED} {}", position + 1), value);
     }
 }
 
@@ -153,6 +164,23 @@ mod tests {
             "no secret is no secret"
         );
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn keys_that_are_secrets_are_hidden_and_what_they_stand_for_is_shown() {
+        let given = json!({"config": {
+            "self_api_key": "k1", "api_keys": {"k2": "warehouse-1", "k3": {"url": "http://user:word@host/"}}}});
+        assert_eq!(
+            redacted(&given),
+            json!({"config": {
+                "self_api_key": "REDACTED",
+                "api_keys": {"REDACTED 1": "warehouse-1", "REDACTED 2": {"url": "http://user:REDACTED@host/"}}}})
+        );
+        let list = json!({"api_keys": ["k1", "k2"]});
+        assert_eq!(
+            redacted(&list),
+            json!({"api_keys": ["REDACTED", "REDACTED"]})
+        );
     }
 
     #[test]

@@ -1,0 +1,340 @@
+//! From good metrics to points that are with the sinks, and to marks that have moved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::FluxConfig;
+use super::aggregate::Aggregates;
+use super::event::{PointsMet, RedisAway};
+use super::item::Item;
+use super::keys::Pass;
+use super::marks::{Admitted, Marks, Moved};
+use super::memory::{Memory, Remembered};
+use super::outbox::Outbox;
+use super::quota::{Parted, Quotas};
+use super::redis::Shared;
+use super::tallies::Tallies;
+use crate::key::Tags;
+use crate::metrics;
+use crate::point::{Point, PointKind, Timestamp};
+use crate::receipt::{Pending, Receipt};
+use crate::source::Outlets;
+
+/// How long, at the end, the sinks may take with the last points before we go on without knowing. Their marks are moved if they do it later.
+const LAST_FATES: Duration = Duration::from_secs(2);
+
+/// Takes what requests bring.
+pub(super) struct Intake {
+    outlets: Outlets,
+    tallies: Tallies,
+    marks: Marks,
+    quotas: Quotas,
+    aggregates: Aggregates,
+    memory: Option<Outbox<Memory>>,
+    shared: Option<Outbox<Shared>>,
+    /// Whether points are on the disk before a request is answered.
+    persist: bool,
+    next_request: AtomicU64,
+    /// What waits for the fates of points.
+    waiting: TaskTracker,
+    waited_for: AtomicU64,
+}
+
+/// What became of a request's items.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Taken {
+    /// The names of those that were taken, as they were posted.
+    pub(super) within: Vec<String>,
+    /// The names of those for which the namespace's quota has no room.
+    pub(super) over: Vec<String>,
+    /// How many metrics the namespace may have.
+    pub(super) limit: usize,
+}
+
+impl Intake {
+    /// What outlives restarts comes from `remembered`; its points are still to be [handed over](Self::resume).
+    pub(super) fn new(
+        config: &FluxConfig,
+        outlets: Outlets,
+        memory: Option<Memory>,
+        shared: Option<Shared>,
+        remembered: &mut Remembered,
+    ) -> Self {
+        let filled = config.zero_fill_namespaces.iter();
+        let kept = filled.chain(&config.last_known_value_namespaces).cloned();
+        let marks = Marks::new(
+            config.check_last_timestamp,
+            config.rules().max_age,
+            kept.collect(),
+        );
+        marks.raise(std::mem::take(&mut remembered.marks));
+        let newest = remembered.queue.iter().map(|(request, _)| *request).max();
+        Self {
+            outlets,
+            tallies: Tallies::default(),
+            marks,
+            quotas: Quotas::new(config.quotas.clone(), std::mem::take(&mut remembered.names)),
+            aggregates: Aggregates::new(&config.aggregate_namespaces),
+            persist: config.persist_queue && memory.is_some(),
+            memory: memory.map(Outbox::new),
+            shared: shared.map(Outbox::new),
+            next_request: AtomicU64::new(newest.map_or(0, |newest| newest + 1)),
+            waiting: TaskTracker::new(),
+            waited_for: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
+    /// Hands items over. When it returns, their points are with the outlet, and, with a persisted queue, on the disk.
+    ///
+    /// # Errors
+    /// When they could not be written to the disk; none is stored then.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        pass: &Pass,
+        items: Vec<Item>,
+        now: i64,
+    ) -> Result<Taken, String> {
+        let mut taken = Taken::default();
+        let items = match self.quotas.part(pass.namespace.as_ref(), items) {
+            Err(all) => all,
+            Ok(parted) => self.within_quota(pass, parted, &mut taken),
+        };
+        taken.within = items.iter().map(|item| item.posted.clone()).collect();
+        self.close_intervals(now, false);
+        let mut rest = Vec::with_capacity(items.len());
+        let count = items.len();
+        rest.extend(
+            items
+                .into_iter()
+                .filter_map(|item| self.aggregates.take(item, now).err()),
+        );
+        let aggregated = count - rest.len();
+        met("aggregated", aggregated);
+        Tallies::add(&self.tallies.added_to_aggregation, aggregated);
+        if rest.is_empty() {
+            return Ok(taken);
+        }
+        self.learn(&rest).await;
+        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+        self.store(request, rest, now, self.persist).await?;
+        Ok(taken)
+    }
+
+    fn within_quota(&self, pass: &Pass, parted: Parted, taken: &mut Taken) -> Vec<Item> {
+        taken.limit = parted.limit;
+        taken.over = parted.over.into_iter().map(|item| item.posted).collect();
+        met("over_quota", taken.over.len());
+        Tallies::add(&self.tallies.over_quota, taken.over.len());
+        if let (Some(memory), Some(namespace)) = (&self.memory, &pass.namespace)
+            && !parted.new.is_empty()
+        {
+            let new = parted.new.into_iter();
+            let new = new.map(|name| (Arc::clone(namespace), name));
+            memory.note(|changes| changes.names.extend(new));
+        }
+        parted.within
+    }
+
+    /// Learns what other instances have taken. Without an answer what is known here has to do.
+    async fn learn(&self, items: &[Item]) {
+        let Some(shared) = self.shared.as_ref().filter(|_| self.marks.check()) else {
+            return;
+        };
+        let checked = items.iter().filter(|item| !item.fill);
+        let names: Vec<&str> = checked.map(|item| item.name.as_str()).collect();
+        match shared.keeper().marks(&names).await {
+            Ok(marks) => self.marks.raise(marks),
+            Err(error) => RedisAway { error: &error }.emit(),
+        }
+    }
+
+    /// Hands over what did not come before.
+    async fn store(
+        self: &Arc<Self>,
+        request: u64,
+        items: Vec<Item>,
+        now: i64,
+        persist: bool,
+    ) -> Result<(), String> {
+        let Admitted {
+            items,
+            claims,
+            repeated,
+            unmarked,
+        } = self.marks.admit(items, now);
+        met("already_received", repeated);
+        Tallies::add(&self.tallies.already_received, repeated);
+        metrics::FLUX_UNMARKED.increment(unmarked as u64);
+        if items.is_empty() {
+            return Ok(());
+        }
+        let points: Vec<_> = items.iter().map(point).collect();
+        if let Some(memory) = self.memory.as_ref().filter(|_| persist) {
+            memory.note(|changes| drop(changes.queued.insert(request, items.into())));
+            if let Err(error) = memory.send().await {
+                // Not accepted, so it must not come up after a restart.
+                memory.note(|changes| {
+                    changes.queued.remove(&request);
+                    changes.done.push(request);
+                });
+                self.marks.settle(&claims, true);
+                return Err(error);
+            }
+        }
+        met("passed", points.len());
+        Tallies::add(&self.tallies.added, points.len());
+        self.hand_over(points, claims, request);
+        Ok(())
+    }
+
+    fn hand_over(self: &Arc<Self>, points: Vec<Point>, claims: Vec<Moved>, request: u64) {
+        let (receipt, pending) = Receipt::new();
+        let count = points.len() as u64;
+        self.waited_for.fetch_add(count, Ordering::Relaxed);
+        self.outlets.points.pass(points, receipt);
+        let intake = Arc::clone(self);
+        self.waiting.spawn(async move {
+            intake.settle(pending, claims, request, count).await;
+        });
+    }
+
+    /// Waits for the fate of a request's points, and keeps what comes of it.
+    async fn settle(&self, pending: Pending, claims: Vec<Moved>, request: u64, count: u64) {
+        let lost = pending.fate().await.lost;
+        self.waited_for.fetch_sub(count, Ordering::Relaxed);
+        let sent = usize::try_from(count.saturating_sub(lost)).unwrap_or(usize::MAX);
+        Tallies::add(&self.tallies.sent, sent);
+        let moved = self.marks.settle(&claims, lost > 0);
+        if let Some(shared) = &self.shared {
+            shared.note(|changes| changes.move_marks(moved.clone()));
+        }
+        if let Some(memory) = &self.memory {
+            memory.note(|changes| {
+                changes.move_marks(moved);
+                if self.persist {
+                    changes.done.push(request);
+                }
+            });
+        }
+        self.keep().await;
+    }
+
+    /// Writes what is to be kept. A failure has been told, and the next call tries again.
+    async fn keep(&self) {
+        let memory = async {
+            if let Some(memory) = &self.memory {
+                let _ = memory.send().await;
+            }
+        };
+        let shared = async {
+            if let Some(shared) = &self.shared {
+                let _ = shared.send().await;
+            }
+        };
+        tokio::join!(memory, shared);
+    }
+
+    /// Hands over what an earlier run had accepted and no sink had.
+    pub(super) async fn resume(self: &Arc<Self>, queue: Vec<(u64, Vec<Item>)>, now: i64) {
+        for (request, items) in queue {
+            let count = items.len();
+            // On the disk it is already.
+            let stored = self.store(request, items, now, false).await;
+            if stored.is_ok() {
+                tracing::debug!(count, "points of an earlier run are handed over");
+            }
+            // All of them may have been marked by then.
+            if !self.persist
+                && let Some(memory) = &self.memory
+            {
+                memory.note(|changes| changes.done.push(request));
+            }
+        }
+        self.keep().await;
+    }
+
+    /// Gives the points of intervals that are over; with `all`, of those that are not, too.
+    pub(super) fn close_intervals(self: &Arc<Self>, now: i64, all: bool) {
+        self.pass_on(&self.aggregates.close(now, all));
+    }
+
+    /// What is due once a minute: gaps are filled, our own metrics told, and what does not matter any more is forgotten.
+    pub(super) async fn minute(self: &Arc<Self>, config: &FluxConfig, now: i64) {
+        let mut fills = BTreeMap::new();
+        let zero = config.zero_fill_namespaces.iter();
+        for namespace in zero {
+            let silent = self.marks.silent(namespace, 60, now).into_iter();
+            fills.extend(silent.map(|(name, _)| (name, 0.0)));
+        }
+        for namespace in &config.last_known_value_namespaces {
+            fills.extend(self.marks.silent(namespace, 60, now));
+        }
+        let item = |(name, value): (Arc<str>, f64)| Item {
+            posted: String::new(),
+            name: name.to_string(),
+            seconds: now,
+            value,
+            fill: true,
+        };
+        let fills: Vec<_> = fills.into_iter().map(item).collect();
+        met("filled", fills.len());
+        self.pass_on(&fills);
+        if !config.self_metrics_prefix.is_empty() {
+            let waiting = self.waited_for.load(Ordering::Relaxed);
+            let own = self
+                .tallies
+                .items(&config.self_metrics_prefix, waiting, now);
+            self.pass_on(&own);
+        }
+        let forgotten = self.marks.forget(now);
+        if let Some(memory) = &self.memory {
+            memory.note(|changes| changes.forget(forgotten));
+        }
+        metrics::FLUX_MARKS.set(self.marks.len() as f64);
+        self.keep().await;
+    }
+
+    /// Hands over points of our own making, for which there are no marks.
+    fn pass_on(&self, items: &[Item]) {
+        if !items.is_empty() {
+            let points = items.iter().map(point).collect();
+            self.outlets.points.pass(points, Receipt::default());
+        }
+    }
+
+    /// Waits for the fates of all points, but not for long, and keeps what comes of them.
+    pub(super) async fn finish(self: &Arc<Self>, now: i64) {
+        self.close_intervals(now, true);
+        self.waiting.close();
+        let waited = tokio::time::timeout(LAST_FATES, self.waiting.wait()).await;
+        if waited.is_err() {
+            let points = self.waited_for.load(Ordering::Relaxed);
+            tracing::info!(points, "the sinks still write what came in by Flux");
+        }
+        self.keep().await;
+    }
+}
+
+fn met(fate: &'static str, count: usize) {
+    PointsMet { fate, count }.emit();
+}
+
+fn point(item: &Item) -> Point {
+    Point {
+        base: item.name.as_str().into(),
+        suffix: None,
+        tags: Tags::default(),
+        kind: PointKind::Gauge,
+        value: item.value,
+        timestamp: Timestamp::from_seconds(item.seconds),
+        check: None,
+    }
+}
