@@ -13,7 +13,7 @@ const QUOTED: usize = 1000;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// JSON; `None` for an empty body.
+    /// JSON; a string is sent as plain text, and `None` is an empty body.
     pub(super) body: Option<Value>,
     /// Why nothing was taken, in the words of a counter's tag; empty where the request was all right.
     pub(super) cause: &'static str,
@@ -76,13 +76,16 @@ impl Answer {
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let body = self.body.map(|body| Bytes::from(body.to_string()));
-        let is_json = body.is_some();
-        let mut response = Response::new(Full::new(body.unwrap_or_default()));
+        let (kind, body) = match self.body {
+            None => (None, Bytes::new()),
+            Some(Value::String(text)) => (Some("text/plain; charset=utf-8"), text.into()),
+            Some(body) => (Some("application/json"), body.to_string().into()),
+        };
+        let mut response = Response::new(Full::new(body));
         *response.status_mut() = self.status;
-        if is_json {
-            let json = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(CONTENT_TYPE, json);
+        if let Some(kind) = kind {
+            let kind = HeaderValue::from_static(kind);
+            response.headers_mut().insert(CONTENT_TYPE, kind);
         }
         response
     }

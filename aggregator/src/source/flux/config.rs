@@ -8,11 +8,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tributary_node::admin;
 use tributary_node::config::{Duration, Secret, Size};
-use tributary_node::tls::ServerTls;
+use tributary_node::tls::{ClientTls, ServerTls};
 
 use super::aggregate::AggregateConfig;
 use super::keys::{ApiKeys, Keys, read_key, read_keys};
+use super::populate::Hosts;
 use super::rules::Rules;
+use super::upload::UploadKeys;
 use super::{Flux, redis};
 use crate::source::{Source, registry};
 
@@ -99,12 +101,53 @@ pub struct FluxConfig {
     /// they are left out. Default: `skyline.flux`.
     pub self_metrics_prefix: String,
 
+    /// Uploads of tables: `POST /upload_data`, a form at `GET /upload_data`, and `GET /api?upload_status`. See `docs/flux.md`.
+    pub uploads: UploadsConfig,
+
+    /// The hosts that `POST /populate_metric` may fetch from: `graphite.example.org`, or `10.0.0.1:9090` for that port alone. Nobody else is asked,
+    /// whatever is posted, and redirects are not followed. Empty: there is no `/populate_metric`. Default: none.
+    pub populate_hosts: Vec<String>,
+
+    /// TLS to those of them that are asked by `https://`. Default: the CAs that this system trusts.
+    pub populate_tls: ClientTls,
+
     /// Whether posted names with blanks, `*`, `'` or several dots in a row are repaired, as later versions of Flux do, rather than refused.
     /// telegraf's are always. Default: false.
     pub repair_names: bool,
 
     /// Whether dots in the host of telegraf's metrics become `_`, as in the other parts of a name. Flux leaves them. Default: true.
     pub telegraf_replace_host: bool,
+}
+
+/// How tables are uploaded.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UploadsConfig {
+    /// Whether they are. It needs a `state_dir`, where they wait and where it is known for 30 days what became of them. Flux's
+    /// `FLUX_PROCESS_UPLOADS`. Default: false.
+    pub enabled: bool,
+
+    /// Keys of whatever length, each with the namespace below which it may upload, in either order: `{KEY: warehouse-1}` or `{warehouse-1: KEY}`.
+    /// `self_api_key` may upload everywhere, and each of `api_keys` below its namespace. Flux's `FLUX_UPLOADS_KEYS`. Never shown. Default: none.
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub keys: UploadKeys,
+
+    /// The longest upload as it is sent; a longer one is answered with 413. Default: `16MiB`.
+    pub max_body: Size,
+
+    /// How long one may take to come. Default: `2m`.
+    pub timeout: Duration,
+}
+
+impl Default for UploadsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            keys: UploadKeys::default(),
+            max_body: Size::mib(16),
+            timeout: Duration::seconds(120),
+        }
+    }
 }
 
 impl Default for FluxConfig {
@@ -131,6 +174,9 @@ impl Default for FluxConfig {
             last_known_value_namespaces: Vec::new(),
             aggregate_namespaces: BTreeMap::new(),
             self_metrics_prefix: "skyline.flux".to_owned(),
+            uploads: UploadsConfig::default(),
+            populate_hosts: Vec::new(),
+            populate_tls: ClientTls::default(),
             whisper_path: "/opt/graphite/storage/whisper".to_owned(),
             repair_names: false,
             telegraf_replace_host: true,
@@ -218,6 +264,12 @@ impl registry::Build for FluxConfig {
             && let Err(problem) = redis::client(self.redis.expose())
         {
             problems.push(format!("redis: {problem}"));
+        }
+        if self.uploads.enabled && self.state_dir.as_os_str().is_empty() {
+            problems.push("uploads.enabled: needs a state_dir".to_owned());
+        }
+        if let Err(problem) = Hosts::new(&self.populate_hosts) {
+            problems.push(format!("populate_hosts: {problem}"));
         }
         if self.persist_queue && self.state_dir.as_os_str().is_empty() {
             problems.push("persist_queue: needs a state_dir".to_owned());

@@ -21,7 +21,8 @@ use super::json::Json;
 use super::keys::{Keys, Pass};
 use super::post::Submission;
 use super::rules::Rules;
-use super::{Clock, get, post, quota, telegraf};
+use super::upload::Desk;
+use super::{Clock, Extras, Hosts, Worker, get, page, populate, post, quota, telegraf};
 
 /// Bodies that are unpacked and parsed at a time: what they take in memory is a multiple of their length.
 const PARSED_AT_ONCE: usize = 2;
@@ -47,6 +48,7 @@ pub(super) struct Door {
     pub(super) telegraf_replace_host: bool,
     pub(super) now: Clock,
     pub(super) intake: Arc<Intake>,
+    pub(super) extras: Extras,
     parsers: Semaphore,
 }
 
@@ -56,6 +58,7 @@ impl Door {
         keys: Keys,
         now: Clock,
         intake: Arc<Intake>,
+        extras: Extras,
     ) -> Self {
         Self {
             keys: ArcSwap::from_pointee(keys),
@@ -69,6 +72,7 @@ impl Door {
             telegraf_replace_host: config.telegraf_replace_host,
             now,
             intake,
+            extras,
             parsers: Semaphore::new(PARSED_AT_ONCE),
         }
     }
@@ -85,9 +89,24 @@ impl Door {
     {
         let path = request.uri().path();
         let path = path.strip_prefix("/flux").unwrap_or(path);
-        let (allowed, answer) = match path.trim_end_matches('/') {
-            "/metric_data" => (Method::GET, self.get(request).await),
-            "/metric_data_post" => (Method::POST, self.post(request).await),
+        let uploads = self.extras.uploads.as_ref();
+        if uploads.is_some()
+            && let Some(file) = page::file(request.method(), path)
+        {
+            return file;
+        }
+        let populate = self.extras.populate.as_ref();
+        let path = path.trim_end_matches('/').to_owned();
+        let (allowed, answer) = match (path.as_str(), uploads, populate) {
+            ("/upload_data", Some(desk), _) => (Method::POST, self.upload(desk, request).await),
+            ("/populate_metric", _, Some(populate)) => {
+                (Method::POST, self.populate(populate, request).await)
+            }
+            ("/api", ..) if uploads.is_some() || populate.is_some() => {
+                (Method::GET, self.tell(request).await)
+            }
+            ("/metric_data", ..) => (Method::GET, self.get(request).await),
+            ("/metric_data_post", ..) => (Method::POST, self.post(request).await),
             _ => (
                 Method::GET,
                 Err(Answer::refused(
@@ -140,6 +159,79 @@ impl Door {
         let body = self.limits.read(&head.headers, body).await?;
         let submission = self.parse(head.headers, body).await?;
         self.take(submission).await
+    }
+
+    async fn upload<B>(&self, desk: &Desk, request: Request<B>) -> Result<Answer, Answer>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display,
+    {
+        allow(&request, &Method::POST)?;
+        let keys = self.keys.load_full();
+        desk.post(request, &keys, (self.now)()).await
+    }
+
+    /// Takes a metric whose past is to be fetched. Flux answers without a body.
+    async fn populate<B>(
+        &self,
+        (hosts, worker): &(Hosts, Worker),
+        request: Request<B>,
+    ) -> Result<Answer, Answer>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        allow(&request, &Method::POST)?;
+        let (head, body) = request.into_parts();
+        let body = self.limits.read(&head.headers, body).await?;
+        let body = self.limits.inflate(&head.headers, body)?;
+        let refuse = |status, cause| Answer {
+            status,
+            body: None,
+            cause,
+        };
+        let mut wanted = populate::Request::parse(&body, hosts).map_err(|error| {
+            tracing::debug!(%error, "a metric is not populated");
+            refuse(StatusCode::BAD_REQUEST, "invalid_populate")
+        })?;
+        let pass = self.keys.load().pass(wanted.key.expose());
+        let pass = pass.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "invalid_key"))?;
+        wanted.metric = pass.full_name(&wanted.metric);
+        if self.rules.name(&wanted.metric).is_err() {
+            return Err(refuse(StatusCode::BAD_REQUEST, "metric_name"));
+        }
+        match worker.add(wanted) {
+            true => Ok(Answer::taken()),
+            false => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "busy")),
+        }
+    }
+
+    /// Tells what became of an upload, or of a metric that is populated.
+    async fn tell<B>(&self, request: Request<B>) -> Result<Answer, Answer> {
+        allow(&request, &Method::GET)?;
+        let query = request.uri().query().unwrap_or_default();
+        let given = |wanted: &str| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            let found = pairs.find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.into_owned())
+        };
+        match (&self.extras.uploads, &self.extras.populate) {
+            (Some(desk), _) if given("upload_status").is_some() => desk.status(query).await,
+            (_, Some((_, worker))) if given("populate_status").is_some() => {
+                let metric = given("metric").unwrap_or_default();
+                let progress = worker.progress(&metric).ok_or_else(|| {
+                    let words = "nothing is known of that metric";
+                    Answer::refused(StatusCode::NOT_FOUND, "not_found", words)
+                })?;
+                Ok(Answer::ok(
+                    json!({"status": {}, "data": {"populate": progress}}),
+                ))
+            }
+            _ => Err(Answer::bad(
+                "unknown_question",
+                "upload_status, or populate_status and metric, is asked for here",
+            )),
+        }
     }
 
     async fn parse(

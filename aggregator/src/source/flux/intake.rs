@@ -206,6 +206,58 @@ impl Intake {
         });
     }
 
+    /// The newest time of a metric that the sinks have, as far as it is known.
+    pub(super) async fn last(&self, metric: &str) -> Option<i64> {
+        if let Some(shared) = &self.shared {
+            match shared.keeper().marks(&[metric]).await {
+                Ok(marks) => self.marks.raise(marks),
+                Err(error) => RedisAway { error: &error }.emit(),
+            }
+        }
+        self.marks.last(metric)
+    }
+
+    /// Brings points of one metric to the sinks, in their order and whatever came before, and moves its mark once they have them. A mark that is
+    /// too old to matter at the door is not made.
+    pub(super) async fn deliver(
+        &self,
+        metric: &str,
+        points: &[(i64, f64)],
+        now: i64,
+    ) -> Result<(), String> {
+        let Some((newest, value)) = points.iter().max_by_key(|(time, _)| *time) else {
+            return Ok(());
+        };
+        let item = |(seconds, value): &(i64, f64)| Item {
+            posted: String::new(),
+            name: metric.to_owned(),
+            seconds: *seconds,
+            value: *value,
+            fill: true,
+        };
+        let (receipt, pending) = Receipt::new();
+        let all = points.iter().map(|found| point(&item(found))).collect();
+        met("passed", points.len());
+        self.outlets.points.pass(all, receipt);
+        let lost = pending.fate().await.lost;
+        if lost > 0 {
+            return Err(format!("{lost} points did not get to a sink"));
+        }
+        Tallies::add(&self.tallies.sent, points.len());
+        if self.marks.matters(*newest, now) {
+            let moved = vec![(Arc::from(metric), *newest, *value)];
+            self.marks.raise(moved.clone());
+            if let Some(shared) = &self.shared {
+                shared.note(|changes| changes.move_marks(moved.clone()));
+            }
+            if let Some(memory) = &self.memory {
+                memory.note(|changes| changes.move_marks(moved));
+            }
+            self.keep().await;
+        }
+        Ok(())
+    }
+
     /// Waits for the fate of a request's points, and keeps what comes of it.
     async fn settle(&self, pending: Pending, claims: Vec<Moved>, request: u64, count: u64) {
         let lost = pending.fate().await.lost;

@@ -153,10 +153,24 @@ impl Marks {
         moved
     }
 
+    /// The newest time of a metric that the sinks have.
+    pub(super) fn last(&self, name: &str) -> Option<i64> {
+        self.table.lock().get(name)?.taken
+    }
+
+    /// Whether a mark of that time can matter at the door.
+    pub(super) fn matters(&self, seconds: i64, now: i64) -> bool {
+        seconds >= self.oldest(now)
+    }
+
+    fn oldest(&self, now: i64) -> i64 {
+        // A clock that is set back a little must not open the door again.
+        now.saturating_sub(self.max_age).saturating_sub(60)
+    }
+
     /// Forgets the marks that no longer matter, and names them.
     pub(super) fn forget(&self, now: i64) -> Vec<Arc<str>> {
-        // A clock that is set back a little must not open the door again.
-        let oldest = now.saturating_sub(self.max_age).saturating_sub(60);
+        let oldest = self.oldest(now);
         let mut table = self.table.lock();
         let over = |name: &Arc<str>, mark: &mut Mark| {
             mark.out == 0

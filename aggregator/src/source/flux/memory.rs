@@ -31,15 +31,19 @@ pub(super) struct Remembered {
     pub(super) queue: Vec<(u64, Vec<Item>)>,
 }
 
+/// A source's name as one of a file.
+pub(super) fn plain(source: &str) -> String {
+    let plain = |c: char| match c.is_ascii_alphanumeric() || "-_".contains(c) {
+        true => c,
+        false => '_',
+    };
+    source.chars().map(plain).collect()
+}
+
 impl Memory {
     /// Opens a source's file, or makes it, and reads all of it. Takes its time at one go.
     pub(super) fn open(directory: &Path, source: &str) -> Result<(Self, Remembered), String> {
-        let plain = |c: char| match c.is_ascii_alphanumeric() || "-_".contains(c) {
-            true => c,
-            false => '_',
-        };
-        let source: String = source.chars().map(plain).collect();
-        let path = directory.join(format!("{source}.redb"));
+        let path = directory.join(plain(source) + ".redb");
         let failed = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
         let database = Database::create(&path).map_err(|error| failed(&error))?;

@@ -21,17 +21,19 @@ mod keys;
 mod marks;
 mod memory;
 mod outbox;
+mod page;
 mod populate;
 mod post;
 mod quota;
 mod redis;
 mod rules;
 mod server;
+mod stock;
 mod tallies;
 mod telegraf;
-mod upload;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,14 +49,18 @@ use self::door::{Door, Judge};
 use self::intake::Intake;
 use self::keys::Keys;
 use self::memory::{Memory, Remembered};
+use self::populate::{Hosts, Worker};
 use self::redis::Shared;
 use self::server::Server;
+use self::stock::Stock;
+use self::upload::Desk;
 use super::{Outlets, Source};
 use crate::point::Timestamp;
 
 pub use aggregate::{AggregateConfig, Method};
-pub use config::FluxConfig;
+pub use config::{FluxConfig, UploadsConfig};
 pub use keys::ApiKeys;
+pub use upload::UploadKeys;
 
 /// Gives the Unix time in seconds.
 type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -71,6 +77,59 @@ struct Flux {
     memory: Option<Memory>,
     remembered: Remembered,
     shared: Option<Shared>,
+    extras: Extras,
+}
+
+/// What only some have.
+struct Extras {
+    uploads: Option<Desk>,
+    populate: Option<(Hosts, Worker)>,
+}
+
+impl Extras {
+    async fn open(config: &FluxConfig, name: &str) -> Result<Self, String> {
+        let uploads = match config.uploads.enabled {
+            false => None,
+            true => {
+                let (config, name) = (config.clone(), name.to_owned());
+                let opening = tokio::task::spawn_blocking(move || {
+                    let directory = config.state_dir.join(memory::plain(&name) + ".uploads");
+                    let uploads = config.uploads;
+                    let most = uploads.max_body.get();
+                    Desk::open(&directory, uploads.keys, most, uploads.timeout.get())
+                });
+                let opened = opening.await.map_err(|error| error.to_string())?;
+                Some(opened.map_err(|error| format!("state_dir: {error}"))?)
+            }
+        };
+        let hosts = Hosts::new(&config.populate_hosts)
+            .map_err(|error| format!("populate_hosts: {error}"))?;
+        let populate = match hosts.is_empty() {
+            true => None,
+            false => {
+                let worker = Worker::new(&config.populate_tls)
+                    .map_err(|error| format!("populate_tls.{error}"))?;
+                Some((hosts, worker))
+            }
+        };
+        Ok(Self { uploads, populate })
+    }
+
+    /// Works on what is asked for in the background, until `stop`.
+    async fn work(&self, stock: &Stock, stop: &CancellationToken) {
+        let now = || (stock.clock)();
+        let uploads = async {
+            if let Some(desk) = &self.uploads {
+                desk.queue.run(stock, now, stop).await;
+            }
+        };
+        let populate = async {
+            if let Some((_, worker)) = &self.populate {
+                worker.run(stock, now, stop).await;
+            }
+        };
+        tokio::join!(uploads, populate);
+    }
 }
 
 impl Flux {
@@ -83,6 +142,7 @@ impl Flux {
             "" => None,
             url => Some(Shared::new(url).map_err(|error| format!("redis: {error}"))?),
         };
+        let extras = Extras::open(&config, name).await?;
         let listener = admin::bind(&config.address)
             .await
             .map_err(|error| format!("address: {error}"))?;
@@ -101,6 +161,7 @@ impl Flux {
             memory,
             remembered,
             shared,
+            extras,
         })
     }
 
@@ -119,10 +180,21 @@ impl Flux {
             self.keys,
             Arc::clone(&clock),
             Arc::clone(&intake),
+            self.extras,
         );
         let door = Arc::new(door);
+        let stock = Stock {
+            intake: Arc::clone(&intake),
+            clock: Arc::clone(&clock),
+        };
+        let working = async {
+            door.extras.work(&stock, &stop).await;
+            // It ends with `stop` alone, or at once where there is nothing of it.
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = self.server.run(&door, &stop) => {}
+            () = working => {}
             () = follow_files(&self.name, &self.config, &door) => {}
             () = keep_time(&self.config, &intake, &clock) => {}
         }

@@ -1,11 +1,13 @@
 //! Uploads: tables of times and values as files, turned into points in the background.
 //!
-//! `form` reads a POST, `request` judges what it asks for, `queue` keeps it in files and works through it one after the other: `archive` unpacks,
+//! `desk` answers: `form` reads a POST, `keys` tells whose it is, `request` judges what it asks for, `queue` keeps it in files and works through it one after the other: `archive` unpacks,
 //! `table` reads rows, `time` reads times, `series` makes points of them. What always holds: an upload that was answered with 200 survives a restart,
 //! and what became of each of its files and columns is in its [`Status`].
 
 mod archive;
+mod desk;
 mod form;
+mod keys;
 mod queue;
 mod request;
 mod series;
@@ -16,7 +18,6 @@ mod table;
 mod tests;
 mod time;
 
-pub(super) use form::{Form, FormError, Limits};
-pub(super) use queue::{Queue, Work};
-pub(super) use request::{Refusal, Request};
-pub(super) use status::Status;
+pub(super) use desk::Desk;
+pub use keys::UploadKeys;
+pub(super) use queue::Work;

@@ -1,5 +1,6 @@
 //! Uploads one after the other, from the files that they wait in to points.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,6 +84,7 @@ impl Queue {
             created: now,
             variables,
             status: Status::new(request, &id, &data.name, info),
+            newest: BTreeMap::new(),
             data_file: data.name,
         };
         let store = Arc::clone(&self.store);
@@ -110,10 +112,10 @@ impl Queue {
             loop {
                 let store = Arc::clone(&self.store);
                 let at = now();
-                match blocking(move || store.pending(at)).await {
-                    Ok(pending) => {
+                match blocking(move || store.read_all(at)).await {
+                    Ok((pending, mut newest)) => {
                         for record in pending {
-                            self.work_off(record, work, &now).await;
+                            self.work_off(record, &mut newest, work, &now).await;
                         }
                     }
                     Err(error) => {
@@ -127,13 +129,19 @@ impl Queue {
         stop.run_until_cancelled(all).await;
     }
 
-    async fn work_off(&self, mut record: Record, work: &dyn Work, now: &(impl Fn() -> i64 + Sync)) {
+    async fn work_off(
+        &self,
+        mut record: Record,
+        newest: &mut BTreeMap<String, i64>,
+        work: &dyn Work,
+        now: &(impl Fn() -> i64 + Sync),
+    ) {
         let began = Instant::now();
         record.status.set("processing started at", date(now()));
         self.keep(&record).await;
         let mut attempt = 1;
         let result = loop {
-            match self.process(&mut record, work).await {
+            match self.process(&mut record, newest, work).await {
                 Err(Failure::Away(error)) if attempt < ATTEMPTS => {
                     tracing::warn!(upload = record.key, error, "an upload is tried again");
                     record.status.set("error", error);
@@ -166,7 +174,12 @@ impl Queue {
         }
     }
 
-    async fn process(&self, record: &mut Record, work: &dyn Work) -> Result<(), Failure> {
+    async fn process(
+        &self,
+        record: &mut Record,
+        newest: &mut BTreeMap<String, i64>,
+        work: &dyn Work,
+    ) -> Result<(), Failure> {
         let (store, unread) = (Arc::clone(&self.store), record.clone());
         let read = tokio::task::spawn_blocking(move || read(&store, &unread)).await;
         let (request, files) = read
@@ -177,7 +190,22 @@ impl Queue {
             match columns {
                 Err(error) => record.status.set(&name, format!("failed - {error}")),
                 Ok(columns) => {
-                    self.send(record, &name, columns, &request, work).await?;
+                    let count = columns.series.len();
+                    for series in &columns.series {
+                        let said = self.send(record, newest, series, &request, work).await?;
+                        if request.debug {
+                            tracing::info!(upload = record.key, metric = series.metric, "{said}");
+                        }
+                        let column = format!("{} ({name})", series.column);
+                        record.status.set(&column, said);
+                        self.keep(record).await;
+                    }
+                    let mut said = format!("completed - processed all {count} data columns OK");
+                    if columns.bad_dates > 0 {
+                        let bad = columns.bad_dates;
+                        said.push_str(&format!(", {bad} rows without a readable date"));
+                    }
+                    record.status.set(&name, said);
                     any = true;
                 }
             }
@@ -190,31 +218,52 @@ impl Queue {
         }
     }
 
+    /// Sends what is new of a column, and says what became of it.
     async fn send(
         &self,
         record: &mut Record,
-        file: &str,
-        columns: Columns,
+        newest: &mut BTreeMap<String, i64>,
+        series: &Series,
         request: &Request,
         work: &dyn Work,
-    ) -> Result<(), Failure> {
-        let count = columns.series.len();
-        for series in &columns.series {
-            let said = send_series(series, request, work).await?;
-            if request.debug {
-                tracing::info!(upload = record.key, metric = series.metric, "{said}");
+    ) -> Result<String, Failure> {
+        let metric = &series.metric;
+        if series.points.is_empty() {
+            return Ok("failed - no timestamps have value data".to_owned());
+        }
+        // With the flag, what an earlier attempt of this very upload has sent is known still.
+        let last = match request.ignore_submitted {
+            true => record.newest.get(metric).copied(),
+            false => {
+                let known = work.last(metric).await.map_err(Failure::Away)?;
+                known.max(newest.get(metric).copied())
             }
-            record
-                .status
-                .set(&format!("{} ({file})", series.column), said);
-            self.keep(record).await;
+        };
+        let known = series
+            .points
+            .partition_point(|(time, _)| last.is_some_and(|last| *time <= last));
+        let new = series.points.get(known..).unwrap_or_default();
+        if new.is_empty() {
+            return Ok("processed - no new timestamps, all already known".to_owned());
         }
-        let mut said = format!("completed - processed all {count} data columns OK");
-        if columns.bad_dates > 0 {
-            said = format!("{said}, {} rows without a readable date", columns.bad_dates);
+        if request.dryrun {
+            let count = new.len();
+            return Ok(format!(
+                "processed - {count} data points not submitted, dryrun"
+            ));
         }
-        record.status.set(file, said);
-        Ok(())
+        for portion in new.chunks(PORTION) {
+            let sent = work.store(metric, portion).await;
+            sent.map_err(Failure::Away)?;
+            if let Some((time, _)) = portion.last() {
+                record.newest.insert(metric.clone(), *time);
+                let known = newest.entry(metric.clone()).or_insert(*time);
+                *known = (*known).max(*time);
+            }
+        }
+        // An earlier attempt may have sent some of them.
+        let count = series.points.len() - known;
+        Ok(format!("processed - {count} data points submitted"))
     }
 
     async fn keep(&self, record: &Record) {
@@ -231,39 +280,6 @@ enum Failure {
     Away(String),
     /// It will not do.
     Wrong(String),
-}
-
-/// Sends what is new of a column, and says what became of it.
-async fn send_series(
-    series: &Series,
-    request: &Request,
-    work: &dyn Work,
-) -> Result<String, Failure> {
-    if series.points.is_empty() {
-        return Ok("failed - no timestamps have value data".to_owned());
-    }
-    let last = match request.ignore_submitted {
-        true => None,
-        false => work.last(&series.metric).await.map_err(Failure::Away)?,
-    };
-    let known = series
-        .points
-        .partition_point(|(time, _)| last.is_some_and(|last| *time <= last));
-    let new = series.points.get(known..).unwrap_or_default();
-    if new.is_empty() {
-        return Ok("processed - no new timestamps, all already known".to_owned());
-    }
-    let count = new.len();
-    if request.dryrun {
-        return Ok(format!(
-            "processed - {count} data points not submitted, dryrun"
-        ));
-    }
-    for portion in new.chunks(PORTION) {
-        let sent = work.store(&series.metric, portion).await;
-        sent.map_err(Failure::Away)?;
-    }
-    Ok(format!("processed - {count} data points submitted"))
 }
 
 type Read = (String, Result<Columns, String>);

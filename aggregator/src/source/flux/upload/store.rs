@@ -1,5 +1,6 @@
 //! Uploads as files: one with what is known of each, beside one with its data while there is work left.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub(super) struct Record {
     pub(super) variables: Variables,
     pub(super) data_file: String,
     pub(super) status: Status,
+    /// The newest time that went to the sinks, by metric: what is uploaded again later is known by it.
+    #[serde(default)]
+    pub(super) newest: BTreeMap<String, i64>,
 }
 
 /// A directory of uploads.
@@ -82,15 +86,22 @@ impl Store {
         }
     }
 
-    /// Those with work left, the oldest first. What is long done is removed on the way, and a record that cannot be read is passed over.
-    pub(super) fn pending(&self, now: i64) -> io::Result<Vec<Record>> {
-        let mut pending = Vec::new();
+    /// Those with work left, the oldest first, and the newest times of metrics that were uploaded. What is long done is removed on the way, and a
+    /// record that cannot be read is passed over.
+    pub(super) fn read_all(&self, now: i64) -> io::Result<(Vec<Record>, BTreeMap<String, i64>)> {
+        let (mut pending, mut newest) = (Vec::new(), BTreeMap::new());
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != RECORD) {
                 continue;
             }
             let record = fs::read(&path).map(|text| serde_json::from_slice::<Record>(&text));
+            if let Ok(Ok(record)) = &record {
+                for (metric, time) in &record.newest {
+                    let known = newest.entry(metric.clone()).or_insert(*time);
+                    *known = (*known).max(*time);
+                }
+            }
             match record {
                 Ok(Ok(record)) if record.status.is_pending() => pending.push(record),
                 Ok(Ok(record)) if record.created < now - KEPT => {
@@ -106,7 +117,7 @@ impl Store {
             }
         }
         pending.sort_by(|a, b| (a.created, &a.key).cmp(&(b.created, &b.key)));
-        Ok(pending)
+        Ok((pending, newest))
     }
 
     /// A key is a name and a number, and yet what comes from a client shall not lead anywhere.

@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::request::{Variables, info, with_info};
+use super::form::{Form, FormError, Limits};
+use super::queue::{Queue, Work};
+use super::request::{Request, Variables, info, with_info};
+use super::status::Status;
 use super::store::Posted;
-use super::*;
 
 const EXAMPLE: &str = "Device ID,012383\nSerial Number,1234579853\nLocation,Warehouse 2\nFrom,16/05/2020\nTo,16/05/2020\n\
     Date,Roof Temperature,Floor Temperature\n16-05-2020 11:00,45.72,22.78\n16-05-2020 11:15,45.94,22.92\n";
