@@ -83,8 +83,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Turns a batch into items, and notes what it drops. Only a batch that brings nothing but wrong times is refused: somebody has to set
-/// something right.
+/// Turns a batch into items, and notes what it drops. Only a batch in which no time is right at all is refused: somebody has to
+/// set something right.
 pub(super) fn flatten(
     judge: &Judge<'_>,
     headers: &HeaderMap,
@@ -111,13 +111,11 @@ pub(super) fn flatten(
             }),
         }
     }
-    let only_wrong_times = submission.items.is_empty()
-        && submission
-            .dropped
-            .iter()
-            .all(|dropped| dropped.why == Why::Timestamp);
-    match submission.dropped.first() {
-        Some(first) if only_wrong_times => {
+    let wrong_time = |dropped: &&Dropped| dropped.why == Why::Timestamp;
+    let first = submission.dropped.iter().find(wrong_time);
+    let late = |dropped: &Dropped| dropped.why == Why::Late;
+    match first {
+        Some(first) if submission.items.is_empty() && !submission.dropped.iter().any(late) => {
             let message = format!("invalid timestamp - {} - {}", first.reason, first.metric);
             Err(Answer::bad("invalid_timestamp", &message))
         }

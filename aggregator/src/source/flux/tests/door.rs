@@ -265,6 +265,7 @@ async fn one_late_metric_does_not_hold_up_its_batch_but_wrong_units_are_refused(
     assert_eq!(flux.points().len(), 4);
     let mut body = batch(1);
     body["metrics"][0]["timestamp"] = (NOW * 1000).into();
+    body["metrics"][0]["fields"]["text"] = "x".into();
     let (status, answer) = flux.post(&headers, &body).await;
     assert_eq!(status, 400, "a setting of telegraf's is wrong: {answer}");
 }
