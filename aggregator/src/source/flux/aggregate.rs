@@ -144,17 +144,21 @@ impl Aggregates {
         Self(namespaces.collect())
     }
 
-    /// Takes an item in, if its metric is aggregated; gives it back otherwise.
-    pub(super) fn take(&self, item: Item, now: i64) -> Result<(), Item> {
+    /// Whether an item is aggregated. What fills a gap says itself where it belongs.
+    pub(super) fn concern(&self, item: &Item) -> bool {
+        !item.fill && self.of(item).is_some()
+    }
+
+    fn of(&self, item: &Item) -> Option<&Namespace> {
         let mut namespaces = self.0.iter();
-        let Some(namespace) = namespaces.find(|namespace| under(&item.name, &namespace.name))
-        else {
+        namespaces.find(|namespace| under(&item.name, &namespace.name))
+    }
+
+    /// Takes an item in; gives it back if its metric is not aggregated, or there are too many of them.
+    pub(super) fn take(&self, item: Item, now: i64) -> Result<(), Item> {
+        let Some(namespace) = self.of(&item) else {
             return Err(item);
         };
-        // What fills a gap says itself where it belongs.
-        if item.fill {
-            return Err(item);
-        }
         let mut state = namespace.state.lock();
         if state.series.is_empty() {
             state.start = namespace.start_of(now);

@@ -49,7 +49,7 @@ pub struct FluxConfig {
     /// The longest request body as it is sent; a longer one is answered with 413. Default: `1MiB`.
     pub max_body: Size,
 
-    /// The longest body after it is unpacked. Default: `8MiB`.
+    /// The longest body after it is unpacked. What is parsed at a time takes a multiple of it in memory. Default: `4MiB`.
     pub max_inflated: Size,
 
     /// How many metrics one POST may bring; more are answered with 413. 0 is as many as fit into `max_body`. Flux advises at most 450; telegraf
@@ -94,7 +94,9 @@ pub struct FluxConfig {
     pub last_known_value_namespaces: Vec<String>,
 
     /// Namespaces whose metrics are aggregated: one point an interval for each method, with the time of the interval's start. Points that arrive
-    /// in an interval count in it, and neither their times nor repeats are looked at. Flux's `FLUX_AGGREGATE_NAMESPACES`. Default: none.
+    /// in an interval count in it, and neither their times nor repeats are looked at. For each: `method` (`avg`, `sum`, `min`, `max`, or a list;
+    /// default `avg`), `interval` (default `1m`), `zero_fill` and `last_known_value` (what a silent metric gets; default false), `method_suffix`
+    /// (whether a single method is added to the name, too; default false). Flux's `FLUX_AGGREGATE_NAMESPACES`. Default: none.
     pub aggregate_namespaces: BTreeMap<String, AggregateConfig>,
 
     /// What the names of Flux's own metrics start with, which go to the sinks each minute: `skyline.flux.HOST` where there are several. Empty:
@@ -161,7 +163,7 @@ impl Default for FluxConfig {
             api_keys_file: PathBuf::new(),
             max_age: Duration::seconds(3600),
             max_body: Size::mib(1),
-            max_inflated: Size::mib(8),
+            max_inflated: Size::mib(4),
             max_metrics: 0,
             body_timeout: Duration::seconds(30),
             max_connections: 256,

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::answer::Answer;
 use super::body::Limits;
 use super::event::{Answered, PointsMet};
-use super::intake::{Intake, Taken};
+use super::intake::{Intake, NotStored, Taken};
 use super::item::Item;
 use super::json::Json;
 use super::keys::{Keys, Pass};
@@ -276,7 +276,8 @@ impl Door {
         }
         let intake = Arc::clone(&self.intake);
         let now = (self.now)();
-        let taking = tokio::spawn(async move { taken(&intake, submission, now).await });
+        let taking = async move { taken(&intake, submission, now).await };
+        let taking = self.intake.under_way(taking);
         taking.await.map_err(|error| internal(&error))?
     }
 }
@@ -293,13 +294,21 @@ async fn taken(intake: &Arc<Intake>, submission: Submission, now: i64) -> Result
         within,
         over,
         limit,
-    } = intake.take(&pass, items, now).await.map_err(|_| {
-        Answer::refused(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "the metrics could not be written to the disk, none is stored",
-        )
-    })?;
+    } = intake
+        .take(&pass, items, now)
+        .await
+        .map_err(|reason| match reason {
+            NotStored::Disk => Answer::refused(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the metrics could not be written to the disk, none is stored",
+            ),
+            NotStored::Leaving => Answer::refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "leaving",
+                "about to end, nothing is stored",
+            ),
+        })?;
     let telegraf = (!dropped.is_empty()).then(|| telegraf::report(&dropped, within.len()));
     if over.is_empty() {
         return Ok(telegraf.map_or_else(Answer::taken, Answer::partly));

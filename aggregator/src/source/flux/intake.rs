@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::FluxConfig;
@@ -39,9 +40,20 @@ pub(super) struct Intake {
     /// Whether points are on the disk before a request is answered.
     persist: bool,
     next_request: AtomicU64,
-    /// What waits for the fates of points.
+    /// Requests under way, and what waits for the fates of points.
     waiting: TaskTracker,
     waited_for: AtomicU64,
+    /// Set when the sinks are about to go.
+    closed: AtomicBool,
+}
+
+/// Why nothing of a request was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotStored {
+    /// It could not be written to the disk.
+    Disk,
+    /// We are about to end.
+    Leaving,
 }
 
 /// What became of a request's items.
@@ -85,7 +97,16 @@ impl Intake {
             next_request: AtomicU64::new(newest.map_or(0, |newest| newest + 1)),
             waiting: TaskTracker::new(),
             waited_for: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         }
+    }
+
+    /// Runs what takes a request's items to its end, also when its client gives up; the end of the source waits for it.
+    pub(super) fn under_way<F>(&self, request: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.waiting.spawn(request)
     }
 
     pub(super) fn tallies(&self) -> &Tallies {
@@ -95,37 +116,44 @@ impl Intake {
     /// Hands items over. When it returns, their points are with the outlet, and, with a persisted queue, on the disk.
     ///
     /// # Errors
-    /// When they could not be written to the disk; none is stored then.
+    /// [`NotStored`]: none is.
     pub(super) async fn take(
         self: &Arc<Self>,
         pass: &Pass,
         items: Vec<Item>,
         now: i64,
-    ) -> Result<Taken, String> {
+    ) -> Result<Taken, NotStored> {
         let mut taken = Taken::default();
         let items = match self.quotas.part(pass.namespace.as_ref(), items) {
             Err(all) => all,
             Ok(parted) => self.within_quota(pass, parted, &mut taken),
         };
         taken.within = items.iter().map(|item| item.posted.clone()).collect();
-        self.close_intervals(now, false);
-        let mut rest = Vec::with_capacity(items.len());
-        let count = items.len();
-        rest.extend(
-            items
-                .into_iter()
-                .filter_map(|item| self.aggregates.take(item, now).err()),
-        );
-        let aggregated = count - rest.len();
-        met("aggregated", aggregated);
-        Tallies::add(&self.tallies.added_to_aggregation, aggregated);
-        if rest.is_empty() {
-            return Ok(taken);
+        let (aggregated, rest): (Vec<_>, Vec<_>) = items
+            .into_iter()
+            .partition(|item| self.aggregates.concern(item));
+        if !rest.is_empty() {
+            self.learn(&rest).await;
+            let request = self.next_request.fetch_add(1, Ordering::Relaxed);
+            self.store(request, rest, now, self.persist).await?;
         }
-        self.learn(&rest).await;
-        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
-        self.store(request, rest, now, self.persist).await?;
+        // Last: what is refused comes again, and would count twice.
+        self.aggregate(aggregated, now);
         Ok(taken)
+    }
+
+    fn aggregate(self: &Arc<Self>, items: Vec<Item>, now: i64) {
+        if items.is_empty() {
+            return;
+        }
+        self.close_intervals(now, false);
+        let count = items.len();
+        let take = |item| self.aggregates.take(item, now).err();
+        let too_many: Vec<_> = items.into_iter().filter_map(take).collect();
+        met("passed", too_many.len());
+        met("aggregated", count - too_many.len());
+        Tallies::add(&self.tallies.added_to_aggregation, count - too_many.len());
+        self.pass_on(&too_many);
     }
 
     fn within_quota(&self, pass: &Pass, parted: Parted, taken: &mut Taken) -> Vec<Item> {
@@ -156,14 +184,14 @@ impl Intake {
         }
     }
 
-    /// Hands over what did not come before.
+    /// Hands over what did not come before, and tells whether that was anything.
     async fn store(
         self: &Arc<Self>,
         request: u64,
         items: Vec<Item>,
         now: i64,
         persist: bool,
-    ) -> Result<(), String> {
+    ) -> Result<bool, NotStored> {
         let Admitted {
             items,
             claims,
@@ -174,25 +202,42 @@ impl Intake {
         Tallies::add(&self.tallies.already_received, repeated);
         metrics::FLUX_UNMARKED.increment(unmarked as u64);
         if items.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let points: Vec<_> = items.iter().map(point).collect();
-        if let Some(memory) = self.memory.as_ref().filter(|_| persist) {
-            memory.note(|changes| drop(changes.queued.insert(request, items.into())));
-            if let Err(error) = memory.send().await {
-                // Not accepted, so it must not come up after a restart.
-                memory.note(|changes| {
-                    changes.queued.remove(&request);
-                    changes.done.push(request);
-                });
-                self.marks.settle(&claims, true);
-                return Err(error);
+        let on_disk = match self.memory.as_ref().filter(|_| persist) {
+            None => Ok(()),
+            Some(memory) => {
+                memory.note(|changes| drop(changes.queued.insert(request, items.into())));
+                memory.send().await.map_err(|_| NotStored::Disk)
             }
+        };
+        // Without sinks nobody would write them, and nobody say so.
+        let open = match self.closed.load(Ordering::SeqCst) {
+            true => Err(NotStored::Leaving),
+            false => Ok(()),
+        };
+        if let Err(reason) = on_disk.and(open) {
+            self.take_back(request, &claims, persist).await;
+            return Err(reason);
         }
         met("passed", points.len());
         Tallies::add(&self.tallies.added, points.len());
         self.hand_over(points, claims, request);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Undoes what was done for a request that is not accepted: it must not come up after a restart.
+    async fn take_back(&self, request: u64, claims: &[Moved], persist: bool) {
+        self.marks.settle(claims, true);
+        if let Some(memory) = self.memory.as_ref().filter(|_| persist) {
+            memory.note(|changes| {
+                changes.queued.remove(&request);
+                changes.done.push(request);
+            });
+            // A failure has been told, and the next call tries again.
+            let _ = memory.send().await;
+        }
     }
 
     fn hand_over(self: &Arc<Self>, points: Vec<Point>, claims: Vec<Moved>, request: u64) {
@@ -296,19 +341,26 @@ impl Intake {
 
     /// Hands over what an earlier run had accepted and no sink had.
     pub(super) async fn resume(self: &Arc<Self>, queue: Vec<(u64, Vec<Item>)>, now: i64) {
+        let mut resumed = 0;
         for (request, items) in queue {
             let count = items.len();
             // On the disk it is already.
-            let stored = self.store(request, items, now, false).await;
-            if stored.is_ok() {
-                tracing::debug!(count, "points of an earlier run are handed over");
+            let handed_over = self.store(request, items, now, false).await;
+            if handed_over == Ok(true) {
+                resumed += count;
             }
-            // All of them may have been marked by then.
-            if !self.persist
+            // Its fate is noted only where there is a queue; and who came again has none.
+            if (handed_over == Ok(false) || !self.persist)
                 && let Some(memory) = &self.memory
             {
                 memory.note(|changes| changes.done.push(request));
             }
+        }
+        if resumed > 0 {
+            tracing::info!(
+                points = resumed,
+                "what an earlier run had accepted is handed over"
+            );
         }
         self.keep().await;
     }
@@ -362,9 +414,10 @@ impl Intake {
         }
     }
 
-    /// Waits for the fates of all points, but not for long, and keeps what comes of them.
+    /// Takes no more, waits for the fates of all points, but not for long, and keeps what comes of them.
     pub(super) async fn finish(self: &Arc<Self>, now: i64) {
         self.close_intervals(now, true);
+        self.closed.store(true, Ordering::SeqCst);
         self.waiting.close();
         let waited = tokio::time::timeout(LAST_FATES, self.waiting.wait()).await;
         if waited.is_err() {

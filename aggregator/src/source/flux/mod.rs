@@ -134,7 +134,7 @@ impl Extras {
 
 impl Flux {
     async fn open(config: FluxConfig, name: &str) -> Result<Self, String> {
-        let tls = Acceptor::new(&config.tls, "tls", Alpn::Http1)
+        let tls = Acceptor::new(&config.tls, "flux", Alpn::Http1)
             .map_err(|error| format!("tls.{error}"))?;
         let keys = config.keys()?;
         let (memory, remembered) = remember(&config, name).await?;

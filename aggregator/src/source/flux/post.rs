@@ -52,11 +52,10 @@ pub(super) fn judge(
         return Err(status(&data));
     }
     let pass = pass(judge, headers, &data)?;
-    if data.get("validate_key").is_some_and(|value| is_true(value)) {
+    if data.get("validate_key").is_some_and(is_true) {
         return Err(Answer::ok(json!({"status": "key valid"})));
     }
-    let test =
-        data.get("test").is_some_and(|value| is_true(value)) || headers.contains_key("x-test-only");
+    let test = data.get("test").is_some_and(is_true) || headers.contains_key("x-test-only");
     let (items, single) = match data.get("metrics") {
         Some(Json::List(items)) if !items.is_empty() => (items.as_slice(), false),
         _ => match data.get("metric") {
@@ -90,7 +89,7 @@ pub(super) fn judge(
             .iter()
             .filter(|(name, _)| names.contains(&name.as_str()));
         let shown = Object(part.cloned().collect());
-        let fill = data.get("fill").is_some_and(|value| is_true(value));
+        let fill = data.get("fill").is_some_and(is_true);
         submission
             .items
             .push(item(judge, &submission.pass, &shown, fill)?);
@@ -102,7 +101,7 @@ pub(super) fn judge(
                 let message = format!("invalid metric - {}", quoted(given));
                 return Err(Answer::bad("invalid_parameters", &message));
             };
-            let fill = given.get("fill").is_some_and(|value| is_true(value));
+            let fill = given.get("fill").is_some_and(is_true);
             submission
                 .items
                 .push(item(judge, &submission.pass, given, fill)?);

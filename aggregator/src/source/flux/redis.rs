@@ -3,9 +3,10 @@
 //! `flux.last.METRIC` holds `[timestamp, value]`. A mark is moved by a script on the server, so that of two instances the newer one wins.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Script};
 
@@ -31,10 +32,15 @@ for i = 1, #KEYS do
   end
 end";
 
+/// How long a Redis that did not answer is not asked again: not each request is to wait for it.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// A Redis that may come and go.
 pub(super) struct Shared {
     connection: ConnectionManager,
     script: Script,
+    /// Until when it is not asked.
+    pause: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -51,11 +57,25 @@ impl Shared {
         Ok(Self {
             connection,
             script: Script::new(MOVE),
+            pause: Mutex::default(),
         })
     }
 
-    /// The marks of metrics, of those that have one.
+    /// The marks of metrics, of those that have one. None for a while after it did not answer.
     pub(super) async fn marks(&self, names: &[&str]) -> Result<Vec<Moved>, String> {
+        if self
+            .pause
+            .lock()
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return Ok(Vec::new());
+        }
+        let marks = self.ask(names).await;
+        *self.pause.lock() = marks.is_err().then(|| Instant::now() + PAUSE);
+        marks
+    }
+
+    async fn ask(&self, names: &[&str]) -> Result<Vec<Moved>, String> {
         let mut found = Vec::new();
         for names in names.chunks(AT_ONCE) {
             let mut ask = redis::cmd("MGET");

@@ -27,7 +27,7 @@ impl Rules {
     /// Why a full name cannot be one, if so.
     pub(super) fn name(&self, name: &str) -> Result<(), &'static str> {
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-%._/=:".contains(byte);
-        if name.is_empty() || !name.as_bytes().iter().all(|byte| allowed(byte)) {
+        if name.is_empty() || !name.as_bytes().iter().all(allowed) {
             return Err("invalid characters in name");
         }
         let element = name.rsplit('.').next().unwrap_or_default();

@@ -4,7 +4,7 @@
 //! sorts them by key), the host's first. What cannot be stored is dropped and named in the answer: telegraf repeats what is refused, and one metric
 //! must not hold up its batch for ever.
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::Judge;
@@ -13,6 +13,11 @@ use super::item::Item;
 use super::json::{Json, Object};
 use super::post::{Submission, header};
 use super::rules::{Given, repaired};
+
+/// What the names of a batch may take in all, in bytes, with so much for each beside its letters: each field repeats its metric's tags, so that a
+/// small body can make much of them.
+const ROOM: usize = 16 * 1024 * 1024;
+const EACH: usize = 200;
 
 /// A metric of a batch that was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +88,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Turns a batch into items, and notes what it drops. Only a batch that brings nothing but wrong times is refused: somebody has to set
-/// something right.
+/// Turns a batch into items, and notes what it drops. Only a batch in which no time is right at all is refused: somebody has to
+/// set something right.
 pub(super) fn flatten(
     judge: &Judge<'_>,
     headers: &HeaderMap,
@@ -97,13 +102,14 @@ pub(super) fn flatten(
         let message = format!("invalid prefix - {}", quoted(&prefix));
         return Err(Answer::bad("metric_name", &message));
     }
+    let mut room = ROOM;
     for item in batch {
         let parts = match item {
             Json::Object(object) => Parts::of(object),
             _ => None,
         };
         match parts {
-            Some(parts) => flatten_one(judge, prefix, &parts, submission),
+            Some(parts) => flatten_one(judge, prefix, &parts, submission, &mut room)?,
             None => submission.dropped.push(Dropped {
                 metric: quoted(item),
                 why: Why::Name,
@@ -111,13 +117,11 @@ pub(super) fn flatten(
             }),
         }
     }
-    let only_wrong_times = submission.items.is_empty()
-        && submission
-            .dropped
-            .iter()
-            .all(|dropped| dropped.why == Why::Timestamp);
-    match submission.dropped.first() {
-        Some(first) if only_wrong_times => {
+    let wrong_time = |dropped: &&Dropped| dropped.why == Why::Timestamp;
+    let first = submission.dropped.iter().find(wrong_time);
+    let late = |dropped: &Dropped| dropped.why == Why::Late;
+    match first {
+        Some(first) if submission.items.is_empty() && !submission.dropped.iter().any(late) => {
             let message = format!("invalid timestamp - {} - {}", first.reason, first.metric);
             Err(Answer::bad("invalid_timestamp", &message))
         }
@@ -125,7 +129,13 @@ pub(super) fn flatten(
     }
 }
 
-fn flatten_one(judge: &Judge<'_>, prefix: &str, parts: &Parts<'_>, submission: &mut Submission) {
+fn flatten_one(
+    judge: &Judge<'_>,
+    prefix: &str,
+    parts: &Parts<'_>,
+    submission: &mut Submission,
+    room: &mut usize,
+) -> Result<(), Answer> {
     let host = match parts.tags.get("host") {
         Some(Json::Text(host)) if !host.is_empty() => host,
         _ => {
@@ -134,7 +144,7 @@ fn flatten_one(judge: &Judge<'_>, prefix: &str, parts: &Parts<'_>, submission: &
                 why: Why::NoHost,
                 reason: "no host tag".to_owned(),
             });
-            return;
+            return Ok(());
         }
     };
     let mut stem = String::new();
@@ -156,6 +166,8 @@ fn flatten_one(judge: &Judge<'_>, prefix: &str, parts: &Parts<'_>, submission: &
         .rules
         .timestamp(Given::Json(parts.timestamp), judge.now, false);
     for (field, value) in &parts.fields.0 {
+        let length = 2 * (stem.len() + field.len()) + EACH;
+        *room = room.checked_sub(length).ok_or_else(too_much)?;
         let mut posted = stem.clone();
         push(&mut posted, &element(field, false));
         let number = match value {
@@ -186,6 +198,15 @@ fn flatten_one(judge: &Judge<'_>, prefix: &str, parts: &Parts<'_>, submission: &
             }),
         }
     }
+    Ok(())
+}
+
+fn too_much() -> Answer {
+    Answer::refused(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        "the names of the batch are too long in all",
+    )
 }
 
 fn why(reason: &str) -> Why {

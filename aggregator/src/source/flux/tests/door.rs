@@ -129,7 +129,7 @@ async fn a_bomb_is_not_unpacked() {
     assert_eq!(status, 413);
     assert_eq!(
         answer["message"],
-        "the unpacked body is longer than 8388608 bytes"
+        "the unpacked body is longer than 4194304 bytes"
     );
 }
 
@@ -265,6 +265,7 @@ async fn one_late_metric_does_not_hold_up_its_batch_but_wrong_units_are_refused(
     assert_eq!(flux.points().len(), 4);
     let mut body = batch(1);
     body["metrics"][0]["timestamp"] = (NOW * 1000).into();
+    body["metrics"][0]["fields"]["text"] = "x".into();
     let (status, answer) = flux.post(&headers, &body).await;
     assert_eq!(status, 400, "a setting of telegraf's is wrong: {answer}");
 }
@@ -328,4 +329,18 @@ async fn hostile_json_is_refused_and_nothing_falls_over() {
     tokio::time::timeout(Duration::from_secs(60), flux.stop())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_whose_names_would_grow_without_bound_is_refused() {
+    let flux = Served::with(json!({})).await;
+    let fields: serde_json::Map<_, _> = (0..50_000)
+        .map(|n| (format!("f{n}"), json!(true)))
+        .collect();
+    let tags = json!({"host": "h".repeat(300_000)});
+    let item = json!({"fields": fields, "name": "m", "tags": tags, "timestamp": NOW});
+    let headers = [("key", KEY_A), ("telegraf", "true")];
+    let (status, answer) = flux.post(&headers, &json!({"metrics": [item]})).await;
+    assert_eq!(status, 413, "{answer}");
+    assert_eq!(flux.points(), []);
 }

@@ -4,6 +4,10 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
+use super::super::intake::{Intake, NotStored};
+use super::super::item::Item;
+use super::super::keys::Pass;
+use super::super::memory::Memory;
 use super::{KEY_A, KEY_B, KEY_C, NOW, PATIENCE, Served};
 
 fn one(name: &str, seconds: i64) -> Value {
@@ -204,4 +208,58 @@ async fn aggregated_namespaces_give_one_point_an_interval() {
     send(&flux, "agg.a", NOW + 60).await;
     let collected = flux.stop().await;
     assert_eq!(collected.points.lock().len(), 2, "a stop loses none");
+}
+
+#[tokio::test]
+async fn keys_in_a_file_that_changes_are_followed_and_a_bad_file_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys");
+    let (old, new) = ("d".repeat(32), "e".repeat(32));
+    std::fs::write(&file, format!("{old}: first\n")).unwrap();
+    let flux = Served::with(json!({"api_keys_file": file})).await;
+    let status = async |key: &str| {
+        let body = json!({"key": key, "validate_key": true});
+        flux.post(&[], &body).await.0
+    };
+    assert_eq!((status(&old).await, status(&new).await), (200, 401));
+    std::fs::write(&file, format!("# longer than before\n{new}: second\n")).unwrap();
+    until(async || status(&new).await == 200).await;
+    assert_eq!((status(&old).await, status(KEY_A).await), (401, 200));
+}
+
+#[tokio::test]
+async fn who_comes_when_the_sinks_are_about_to_go_is_refused_and_may_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = json!({"state_dir": directory.path(), "persist_queue": true});
+    let config: super::FluxConfig = {
+        let mut all = json!({"self_api_key": KEY_A});
+        all.as_object_mut()
+            .unwrap()
+            .extend(config.as_object().unwrap().clone());
+        crate::options::parse(&all).unwrap()
+    };
+    let (memory, mut remembered) = Memory::open(directory.path(), "flux").unwrap();
+    let collected = std::sync::Arc::new(super::Collected::default());
+    let outlets = crate::source::Outlets {
+        points: std::sync::Arc::clone(&collected) as _,
+        samples: std::sync::Arc::new(|| unreachable!("Flux has no samples")),
+    };
+    let intake = Intake::new(&config, outlets, Some(memory), None, &mut remembered);
+    let intake = std::sync::Arc::new(intake);
+    intake.finish(NOW).await;
+    let item = Item {
+        posted: "a".to_owned(),
+        name: "a".to_owned(),
+        seconds: NOW,
+        value: 1.0,
+        fill: false,
+    };
+    let pass = Pass { namespace: None };
+    let taken = intake.take(&pass, vec![item], NOW).await;
+    assert_eq!(taken, Err(NotStored::Leaving));
+    assert_eq!(collected.points.lock().len(), 0);
+    drop(intake);
+    let (_, remembered) = Memory::open(directory.path(), "flux").unwrap();
+    assert_eq!(remembered.queue, []);
+    assert_eq!(remembered.marks, []);
 }

@@ -1,5 +1,6 @@
 //! Requests over a real socket, and what reaches the outlet.
 
+mod config;
 mod door;
 mod kept;
 mod recorded;
