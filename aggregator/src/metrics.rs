@@ -50,6 +50,25 @@ tributary_node::catalogue! {
     Counter HISTORY_QUERIES = "history.queries_total", tags: [outcome], unit: "requests",
         meaning: "Questions to the recent history: answered, refused, too_large, too_long, or busy (there were too many at once).",
         worry: "busy grows: dashboards ask more than one aggregator can answer.";
+    // Flux.
+    Counter FLUX_REQUESTS = "flux.requests_total", tags: [outcome], unit: "requests",
+        meaning: "Requests that were answered. Outcomes: taken (2xx), partly (207) or refused.",
+        worry: "";
+    Counter FLUX_REFUSED = "flux.requests_refused_total", tags: [cause], unit: "requests",
+        meaning: "Requests of which nothing was taken, by what is wrong with them. Causes: invalid_key, no_key, invalid_json, no_data, invalid_parameters, invalid_timestamp, invalid_value, metric_name, over_quota, too_large, too_many_metrics, unknown_content_encoding, slow, cut_off, method, not_found, leaving, internal.",
+        worry: "It grows: a sender has to be set right; its answers say how.";
+    Counter FLUX_POINTS = "flux.points_total", tags: [fate], unit: "points",
+        meaning: "Points of requests, by what became of them: passed to the sinks, or aggregated, filled (of our own making, into gaps), already_received, or dropped because they are over_quota, non_numeric, late, of an invalid_timestamp, with no_host or have no good metric_name.",
+        worry: "What is dropped grows: a sender has to be set right; its answers name the metrics.";
+    Gauge FLUX_MARKS = "flux.marks", tags: [], unit: "metrics",
+        meaning: "Metrics whose last timestamp is known.",
+        worry: "Near 1,000,000: points of further metrics are not de-duplicated.";
+    Counter FLUX_UNMARKED = "flux.unmarked_total", tags: [], unit: "points",
+        meaning: "Points that were passed on unchecked, because too many metrics are known.",
+        worry: "Any increase: a sender makes up new names all the time.";
+    Counter FLUX_KEEP_ERRORS = "flux.keep_errors_total", tags: [cause], unit: "calls",
+        meaning: "Calls in which marks could not be written or read. Causes: state_dir, redis. What could not be written is tried again.",
+        worry: "It grows: the disk is full or Redis is away; repeats may be stored twice after a restart, or at another instance.";
 
     // Table.
     Counter PROCESSED = "worker.metrics_processed_total", tags: [], unit: "samples",

@@ -105,7 +105,11 @@ mod tests {
     use super::*;
 
     fn known() -> String {
-        KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+        KINDS
+            .iter()
+            .map(|kind| kind.name)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     #[test]
@@ -123,7 +127,10 @@ mod tests {
         );
         assert_eq!(
             check("signalfx", &Value::Null),
-            [format!("kind: unknown sink kind `signalfx` (known: {})", known())]
+            [format!(
+                "kind: unknown sink kind `signalfx` (known: {})",
+                known()
+            )]
         );
     }
 

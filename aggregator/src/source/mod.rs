@@ -7,6 +7,7 @@
 pub mod carbon;
 pub mod config;
 pub mod dogstatsd;
+pub mod flux;
 pub mod listen;
 pub mod registry;
 mod running;

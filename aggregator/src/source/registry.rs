@@ -6,11 +6,15 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::flux::FluxConfig;
 use super::{Source, carbon};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `sources` can be.
-pub const KINDS: &[Kind] = &[Kind::of::<carbon::config::CarbonConfig>("carbon")];
+pub const KINDS: &[Kind] = &[
+    Kind::of::<carbon::config::CarbonConfig>("carbon"),
+    Kind::of::<FluxConfig>("flux"),
+];
 
 /// A source's config struct: what it can check without touching anything, and how it becomes a source.
 ///

@@ -53,7 +53,7 @@ pub use listen::{ListenError, bind, bind_shared, check_address};
 pub use readiness::{Condition, Readiness, State};
 
 use body::BodyLimits;
-use patience::Patient;
+pub use patience::Patient;
 
 /// What the admin server shows and how much it takes.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream whose reads fail once nothing came in for so long.
 #[derive(Debug)]
-pub(super) struct Patient<T> {
+pub struct Patient<T> {
     stream: T,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
@@ -22,7 +22,8 @@ pub(super) struct Patient<T> {
 // === impl Patient ===
 
 impl<T> Patient<T> {
-    pub(super) fn new(stream: T, patience: Duration) -> Self {
+    /// Gives `stream` so much time of silence.
+    pub fn new(stream: T, patience: Duration) -> Self {
         Self {
             stream,
             patience,

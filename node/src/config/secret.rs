@@ -5,7 +5,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What stands where a secret would.
 pub const REDACTED: &str = "REDACTED";
@@ -68,7 +68,8 @@ impl JsonSchema for Secret {
 }
 
 /// Settings as they may be shown to anybody: [`Secret`]s are hidden, and so are, in free-form values such as a sink's
-/// `config`, the values of keys that sound like secrets, the passwords inside URLs and private keys.
+/// `config`, the values of keys that sound like secrets, the keys of maps under `api_keys`, both sides of maps under `keys`, the passwords inside URLs
+/// and private keys.
 pub fn redacted<T: Serialize>(settings: &T) -> Value {
     let mut value = serde_json::to_value(settings).unwrap_or(Value::Null);
     hide(&mut value);
@@ -98,7 +99,12 @@ fn hide(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (key, value) in map.iter_mut() {
-                if sounds_secret(key) {
+                if let ("api_keys", Value::Object(keys)) = (key.as_str(), &mut *value) {
+                    blot_keys(keys);
+                } else if let ("keys", Value::Object(keys)) = (key.as_str(), &mut *value) {
+                    blot_keys(keys);
+                    keys.values_mut().for_each(blot);
+                } else if sounds_secret(key) {
                     blot(value);
                 } else {
                     hide(value);
@@ -115,6 +121,15 @@ fn hide(value: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// Hides the keys of a map, where they are the secrets, and shows what they stand for.
+fn blot_keys(map: &mut Map<String, Value>) {
+    let values = std::mem::take(map).into_iter().map(|(_, value)| value);
+    for (position, mut value) in values.enumerate() {
+        hide(&mut value);
+        map.insert(format!("{REDACTED} {}", position + 1), value);
     }
 }
 
@@ -165,6 +180,28 @@ mod tests {
         let shown =
             json!({"config": {"tls": {"key_file": "REDACTED", "cert_file": "/etc/tls/a.crt"}}});
         assert_eq!(redacted(&given), shown);
+    }
+
+    #[test]
+    fn keys_that_are_secrets_are_hidden_and_what_they_stand_for_is_shown() {
+        let given = json!({"config": {
+            "self_api_key": "k1", "api_keys": {"k2": "warehouse-1", "k3": {"url": "http://user:word@host/"}}}});
+        assert_eq!(
+            redacted(&given),
+            json!({"config": {
+                "self_api_key": "REDACTED",
+                "api_keys": {"REDACTED 1": "warehouse-1", "REDACTED 2": {"url": "http://user:REDACTED@host/"}}}})
+        );
+        let either = json!({"uploads": {"keys": {"k1": "warehouse-1", "warehouse-2": "k2"}}});
+        assert_eq!(
+            redacted(&either),
+            json!({"uploads": {"keys": {"REDACTED 1": "REDACTED", "REDACTED 2": "REDACTED"}}})
+        );
+        let list = json!({"api_keys": ["k1", "k2"]});
+        assert_eq!(
+            redacted(&list),
+            json!({"api_keys": ["REDACTED", "REDACTED"]})
+        );
     }
 
     #[test]

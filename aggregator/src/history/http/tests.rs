@@ -419,7 +419,8 @@ async fn points_of_flushes_and_of_sources_are_kept_with_their_tags_in_the_path()
             point(2.0, &["env:dev"]),
             point(f64::NAN, &[]),
             point(3.0, &["env:dev"]),
-        ],
+        ]
+        .into(),
         interval: Duration::from_millis(2500),
         ..Batch::default()
     };
