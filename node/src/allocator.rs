@@ -1,45 +1,51 @@
-//! How the C library's allocator is set up, so that a flush which gives back a million series holds nobody else up.
-//!
-//! - glibc keeps small blocks that are given back in lists of their own ("fast bins"), and puts them together with their neighbours only when a larger block
-//!   is asked for: all at once, under the lock of the arena. Whoever asks next waits for that, and everybody else of the same arena with it: 100 ms and more.
-//!   Without these lists each block is put together as it is given back.
-//! - Where the free memory at the end of an arena exceeds a threshold, it goes back to the system, again under the arena's lock, only to be asked for again,
-//!   page by page, in the next interval. So an arena may keep as much as an interval of a million series takes.
+//! The programs' allocator, with the feature `mimalloc`: imports of digests take 0.7 of the CPU time that they take with glibc's, and freeing a flush of a
+//! million series holds nobody else up. glibc's, to join small blocks again, locks out every thread of an arena for 100 ms and more.
 
-/// Settles it; to be called before there are threads.
-pub(crate) fn settle() {
-    glibc::settle();
+// A fuzzer's sanitizer brings its own.
+#[cfg(all(feature = "mimalloc", not(fuzzing)))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What the allocator has of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Committed {
+    /// Bytes that there is memory behind: handed out to the program, or kept for its next use.
+    pub(crate) committed: u64,
+    /// The most that there was.
+    pub(crate) peak_committed: u64,
 }
 
-#[cfg(target_env = "gnu")]
-mod glibc {
-    use nix::libc::{M_MMAP_THRESHOLD, M_MXFAST, M_TRIM_THRESHOLD, mallopt};
-
-    /// Free memory at the end of an arena that is kept, in bytes.
-    const KEPT: i32 = 256 << 20;
-
-    /// From this size on, in bytes, a block is memory of its own and goes back to the system at once. The largest value that there is: bodies of requests, and the
-    /// maps of shards, are to be reused.
-    const OF_ITS_OWN: i32 = 32 << 20;
-
-    #[allow(
-        unsafe_code,
-        reason = "the C library takes this from the environment or from here, and no safe crate says it"
-    )]
-    pub(super) fn settle() {
-        for (setting, value) in [
-            (M_MXFAST, 0),
-            (M_TRIM_THRESHOLD, KEPT),
-            (M_MMAP_THRESHOLD, OF_ITS_OWN),
-        ] {
-            // SAFETY: takes and returns plain numbers, and concerns only blocks that are asked for or given back later.
-            let settled = unsafe { mallopt(setting, value) };
-            debug_assert_eq!(settled, 1, "{setting}");
-        }
+/// Asks it; `None` where the allocator is the system's.
+#[cfg(all(feature = "mimalloc", not(fuzzing)))]
+#[allow(
+    unsafe_code,
+    reason = "the allocator has these numbers, and no safe crate asks it for them"
+)]
+pub(crate) fn committed() -> Option<Committed> {
+    let (mut elapsed, mut user, mut system) = (0, 0, 0);
+    let (mut resident, mut peak_resident) = (0, 0);
+    let (mut committed, mut peak_committed, mut faults) = (0, 0, 0);
+    // SAFETY: each points to a number of the right type that lives long enough, and it may be called by any thread at any time.
+    unsafe {
+        libmimalloc_sys::mi_process_info(
+            &raw mut elapsed,
+            &raw mut user,
+            &raw mut system,
+            &raw mut resident,
+            &raw mut peak_resident,
+            &raw mut committed,
+            &raw mut peak_committed,
+            &raw mut faults,
+        );
     }
+    Some(Committed {
+        committed: committed as u64,
+        peak_committed: peak_committed as u64,
+    })
 }
 
-#[cfg(not(target_env = "gnu"))]
-mod glibc {
-    pub(super) fn settle() {}
+/// Asks it; `None` where the allocator is the system's.
+#[cfg(not(all(feature = "mimalloc", not(fuzzing))))]
+pub(crate) fn committed() -> Option<Committed> {
+    None
 }

@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Limits, ListenError, Readiness};
-use crate::allocator;
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
 use crate::inherited;
@@ -313,7 +312,6 @@ where
     F: FnOnce(P, Node) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
-    allocator::settle();
     let loaded =
         match config::load::<P>(args.file.as_deref(), &Environment::of_process(P::PREFIXES)) {
             Ok(loaded) => loaded,

@@ -1,6 +1,6 @@
 //! `GET /api/memory`: what the process holds, as the system and the allocator see it.
 //!
-//! There is no heap profile by place of allocation: the system's allocator does not keep one, and one that does costs every allocation.
+//! There is no heap profile by place of allocation: the allocator does not keep one, and one that does costs every allocation.
 
 use std::io;
 
@@ -8,6 +8,8 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use crate::allocator::{self, Committed};
 
 /// All in bytes, unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,21 +25,10 @@ pub(super) struct Memory {
     /// How many threads there are.
     pub threads: u64,
     /// What the allocator says; `None` where it says nothing.
-    pub allocator: Option<Allocator>,
+    pub allocator: Option<Committed>,
 }
 
-/// The statistics of the C library's allocator, over all its arenas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) struct Allocator {
-    /// Handed out to the program, large blocks among them.
-    pub in_use: u64,
-    /// Given back by the program and kept for its next use: much of it against `in_use` is fragmentation, or a peak that is over.
-    pub free: u64,
-    /// Of `in_use`: large blocks, each of which goes back to the system as soon as it is free.
-    pub large_blocks: u64,
-}
-
-/// The handler. Asking the allocator looks at its free blocks under its locks, which takes some milliseconds where there are very many.
+/// The handler.
 pub(super) async fn memory() -> Response {
     let read = tokio::task::spawn_blocking(Memory::read).await;
     match read.map_err(io::Error::other).flatten() {
@@ -70,34 +61,8 @@ impl Memory {
             anonymous: kib("RssAnon:")?,
             virtual_size: kib("VmSize:")?,
             threads: number("Threads:").unwrap_or_default(),
-            allocator: glibc::statistics(),
+            allocator: allocator::committed(),
         })
-    }
-}
-
-#[cfg(target_env = "gnu")]
-mod glibc {
-    use super::Allocator;
-
-    #[allow(
-        unsafe_code,
-        reason = "the C library has these numbers, and no safe crate asks it for them"
-    )]
-    pub(super) fn statistics() -> Option<Allocator> {
-        // SAFETY: takes nothing, returns plain numbers, and may be called by any thread at any time (MT-Safe, glibc 2.33 and later).
-        let info = unsafe { nix::libc::mallinfo2() };
-        Some(Allocator {
-            in_use: (info.uordblks + info.hblkhd) as u64,
-            free: info.fordblks as u64,
-            large_blocks: info.hblkhd as u64,
-        })
-    }
-}
-
-#[cfg(not(target_env = "gnu"))]
-mod glibc {
-    pub(super) fn statistics() -> Option<super::Allocator> {
-        None
     }
 }
 
@@ -108,7 +73,6 @@ mod tests {
     #[test]
     fn what_is_taken_shows() {
         const LARGE: u64 = 64 << 20;
-        let before = Memory::read().unwrap();
         let held = vec![1_u8; LARGE as usize];
         let during = Memory::read().unwrap();
         drop(held);
@@ -116,13 +80,9 @@ mod tests {
         assert!(during.resident >= LARGE && during.peak_resident >= during.resident);
         assert!(during.threads >= 1 && during.virtual_size >= during.resident);
         assert!(after.peak_resident >= LARGE, "the peak is kept: {after:?}");
-        if let (Some(before), Some(during)) = (before.allocator, during.allocator) {
-            // Other tests take and free a little at the same time.
-            assert!(
-                during.in_use >= before.in_use + LARGE / 2,
-                "{before:?} {during:?}"
-            );
-            assert!(during.in_use >= during.large_blocks);
+        if let Some(allocator) = during.allocator {
+            assert!(allocator.peak_committed >= allocator.committed);
+            assert!(allocator.committed >= LARGE, "{allocator:?}");
         }
     }
 }
