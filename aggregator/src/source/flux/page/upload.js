@@ -39,6 +39,9 @@ async function follow(key) {
     try {
       const { data: { upload } } = await answer(await fetch(url));
       const rows = Object.entries(upload).filter(([name, value]) => name !== "status" && value !== null);
+      // What became of the files and columns first, what was asked for below.
+      const asked = ([name, value]) => !(name === "error" || /^(completed|processed|failed) - /.test(value));
+      rows.sort((one, other) => asked(one) - asked(other));
       tell(`${key}: ${upload.status}`, upload.status, rows);
       if (upload.status !== "pending") return;
     } catch (error) {
