@@ -24,7 +24,10 @@ for folder, _, files in os.walk(sys.argv[1]):
         if not name.endswith(".wsp"):
             continue
         path = os.path.join(folder, name)
-        (start, end, step), values = whisper.fetch(path, int(time.time()) - 3000, int(time.time()) + 60)
+        try:
+            (start, end, step), values = whisper.fetch(path, int(time.time()) - 3000, int(time.time()) + 60)
+        except whisper.CorruptWhisperFile:
+            continue  # It is just being made.
         key = os.path.relpath(path, sys.argv[1])[:-4].replace("/", ".")
         found[key] = {start + i * step: v for i, v in enumerate(values) if v is not None}
 print(json.dumps(found))
@@ -405,12 +408,15 @@ async fn what_flux_takes_while_carbon_is_away_is_stored_when_it_is_back() -> Out
         }
     }
     until_all(&cache[0], &points).await?;
-    let metrics = get(&agent.http, "/metrics").await?;
-    let dropped = metrics.text();
-    let dropped: Vec<_> = dropped
+    let metrics = get(&agent.http, "/metrics").await?.text();
+    let dropped = |line: &&str| {
+        line.starts_with("veneur_sink_metrics_dropped_total")
+            || line.starts_with("veneur_sink_destination_points_dropped_total")
+    };
+    let dropped: Vec<_> = metrics
         .lines()
-        .filter(|line| line.contains("sink") && line.contains("dropped") && !line.ends_with(" 0"))
-        .filter(|line| !line.starts_with('#'))
+        .filter(dropped)
+        .filter(|line| !line.ends_with(" 0"))
         .collect();
     assert!(dropped.is_empty(), "{dropped:?}");
     Ok(())

@@ -143,6 +143,10 @@ impl Desk {
                 tracing::error!(%error, "an upload cannot be kept");
                 Answer::internal()
             })?;
+        let id = id.ok_or_else(|| {
+            let words = "too many uploads wait, try again later";
+            Answer::refused(StatusCode::SERVICE_UNAVAILABLE, "busy", words)
+        })?;
         tracing::info!(upload = id, "an upload was taken");
         Ok(Answer::ok(json!({
             "status": {},

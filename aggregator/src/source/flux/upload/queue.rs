@@ -45,6 +45,9 @@ const MAX_UNPACKED: usize = 256 << 20;
 /// Points that are handed over at once.
 const PORTION: usize = 1_000;
 
+/// Uploads that may wait on the disk.
+pub(super) const MAX_WAITING: usize = 1_000;
+
 /// How often an upload is tried whose points do not get to the sinks, and how long after each other.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(10);
@@ -58,7 +61,7 @@ impl Queue {
         })
     }
 
-    /// Takes an upload; it is on disk when this returns. Gives its id, of which the key has a dot for the slash.
+    /// Takes an upload; it is on disk when this returns. Gives its id, of which the key has a dot for the slash; `None` if too many wait.
     pub(crate) async fn add(
         &self,
         request: &Request,
@@ -66,10 +69,13 @@ impl Queue {
         data: Posted,
         info: Option<&str>,
         now: i64,
-    ) -> io::Result<String> {
+    ) -> io::Result<Option<String>> {
         let (store, request) = (Arc::clone(&self.store), request.clone());
         let info = info.map(str::to_owned);
         let adding = blocking(move || {
+            if store.waiting()? >= MAX_WAITING {
+                return Ok(None);
+            }
             let id = reserve(&store, &request.parent, now)?;
             let record = Record {
                 key: key_of(&id),
@@ -80,7 +86,7 @@ impl Queue {
                 data_file: data.name,
             };
             store.add(&record, &data.bytes)?;
-            Ok(id)
+            Ok(Some(id))
         });
         let id = adding.await?;
         self.arrived.notify_one();

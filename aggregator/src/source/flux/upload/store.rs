@@ -76,6 +76,16 @@ impl Store {
         Ok(())
     }
 
+    /// How many have work left, those that are being added among them.
+    pub(super) fn waiting(&self) -> io::Result<usize> {
+        let mut waiting = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            waiting += usize::from(path.extension().is_some_and(|extension| extension == DATA));
+        }
+        Ok(waiting)
+    }
+
     /// Makes a key one's own; false if an upload has it already.
     pub(super) fn reserve(&self, key: &str) -> io::Result<bool> {
         if self.path(key, RECORD).try_exists()? {
