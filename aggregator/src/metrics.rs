@@ -55,7 +55,7 @@ tributary_node::catalogue! {
         meaning: "Requests that were answered. Outcomes: taken (2xx), partly (207) or refused.",
         worry: "";
     Counter FLUX_REFUSED = "flux.requests_refused_total", tags: [cause], unit: "requests",
-        meaning: "Requests of which nothing was taken, by what is wrong with them. Causes: invalid_key, no_key, invalid_json, no_data, invalid_parameters, invalid_timestamp, invalid_value, metric_name, over_quota, too_large, too_many_metrics, unknown_content_encoding, slow, cut_off, method, not_found, leaving, internal.",
+        meaning: "Requests of which nothing was taken, by what is wrong with them. Causes: invalid_key, no_key, invalid_json, no_data, invalid_parameters, invalid_timestamp, invalid_value, metric_name, over_quota, too_large, too_many_metrics, unknown_content_encoding, slow, cut_off, method, not_found, unknown_question, invalid_upload, invalid_populate, busy, leaving, internal.",
         worry: "It grows: a sender has to be set right; its answers say how.";
     Counter FLUX_POINTS = "flux.points_total", tags: [fate], unit: "points",
         meaning: "Points of requests, by what became of them: passed to the sinks, or aggregated, filled (of our own making, into gaps), already_received, or dropped because they are over_quota, non_numeric, late, of an invalid_timestamp, with no_host or have no good metric_name.",

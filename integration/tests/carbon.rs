@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tributary_integration::consul::fetched;
 use tributary_integration::tier::{
-    Aggregator, Binaries, Emitted, PATIENCE, Tier, free_address, wait_for,
+    Aggregator, Binaries, Emitted, PATIENCE, Tier, free_address, get, post, wait_for,
 };
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -24,7 +24,10 @@ for folder, _, files in os.walk(sys.argv[1]):
         if not name.endswith(".wsp"):
             continue
         path = os.path.join(folder, name)
-        (start, end, step), values = whisper.fetch(path, int(time.time()) - 3000, int(time.time()) + 60)
+        try:
+            (start, end, step), values = whisper.fetch(path, int(time.time()) - 3000, int(time.time()) + 60)
+        except whisper.CorruptWhisperFile:
+            continue  # It is just being made.
         key = os.path.relpath(path, sys.argv[1])[:-4].replace("/", ".")
         found[key] = {start + i * step: v for i, v in enumerate(values) if v is not None}
 print(json.dumps(found))
@@ -36,6 +39,7 @@ struct Carbon {
     lines: String,
     /// `host:port` for pickle.
     pickle: String,
+    script: String,
     child: Child,
     directory: TempDir,
 }
@@ -83,36 +87,41 @@ impl Carbon {
             path.join("conf/storage-schemas.conf"),
             "[all]\npattern = .*\nretentions = 1s:1h\n",
         )?;
-        let log = fs::File::create(path.join("log"))?;
-        let child = python()?
-            .arg(
-                PathBuf::from(fetched("TEST_CARBON")?)
-                    .join("bin")
-                    .join(script),
-            )
-            .arg(format!(
-                "--config={}",
-                path.join("conf/carbon.conf").display()
-            ))
-            .args(["--nodaemon", "start"])
-            .env("GRAPHITE_ROOT", path)
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let child = spawn(script, path)?;
         let carbon = Self {
             lines,
             pickle,
+            script: script.to_owned(),
             child,
             directory,
         };
-        wait_for(script, async || {
-            let lines = tokio::net::TcpStream::connect(&carbon.lines).await;
-            let pickle = tokio::net::TcpStream::connect(&carbon.pickle).await;
+        carbon.until_up().await?;
+        Ok(carbon)
+    }
+
+    async fn until_up(&self) -> io::Result<()> {
+        wait_for(&self.script, async || {
+            let lines = tokio::net::TcpStream::connect(&self.lines).await;
+            let pickle = tokio::net::TcpStream::connect(&self.pickle).await;
             (lines.is_ok() && pickle.is_ok()).then_some(())
         })
         .await
-        .map_err(|error| io::Error::other(format!("{error}\n{}", carbon.log())))?;
-        Ok(carbon)
+        .map_err(|error| io::Error::other(format!("{error}\n{}", self.log())))
+    }
+
+    /// Ends it at once, with its connections.
+    fn stop(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it on the same ports and files.
+    async fn start_again(&mut self) -> io::Result<()> {
+        // A killed one leaves it behind.
+        let _ = fs::remove_file(self.directory.path().join("storage/carbon-cache-a.pid"));
+        self.child = spawn(&self.script, self.directory.path())?;
+        self.until_up().await
     }
 
     fn log(&self) -> String {
@@ -136,6 +145,29 @@ impl Drop for Carbon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts one of Graphite's daemons in its directory.
+fn spawn(script: &str, path: &Path) -> io::Result<Child> {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path.join("log"))?;
+    python()?
+        .arg(
+            PathBuf::from(fetched("TEST_CARBON")?)
+                .join("bin")
+                .join(script),
+        )
+        .arg(format!(
+            "--config={}",
+            path.join("conf/carbon.conf").display()
+        ))
+        .args(["--nodaemon", "start"])
+        .env("GRAPHITE_ROOT", path)
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
 }
 
 fn python() -> io::Result<Command> {
@@ -314,4 +346,100 @@ async fn carbon_takes_tags_for_tags() -> Outcome {
         )
     })?;
     Ok(())
+}
+
+#[tokio::test]
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs carbon: run integration/test"
+)]
+async fn what_flux_takes_while_carbon_is_away_is_stored_when_it_is_back() -> Outcome {
+    const KEY: &str = "0123456789abcdefghijklmnopqrstuv";
+    const SERIES: usize = 1_500;
+    let tier = Tier::new(binaries())?;
+    let mut cache = [Carbon::cache().await?];
+    let address = free_address()?;
+    let flux = json!({
+        "address": address, "self_api_key": KEY, "self_metrics_prefix": "", "state_dir": tier.directory().join("state"),
+    });
+    let graphite =
+        json!({"protocol": "pickle", "destinations": [cache[0].pickle], "max_frame_points": 480});
+    let sinks =
+        json!([{"kind": "graphite", "name": "g", "config": graphite, "queue_points": 100_000}]);
+    let agent = tier
+        .agent("a")
+        .with("sources", json!([{"kind": "flux", "config": flux}]))
+        .with("metric_sinks", sinks)
+        .start()
+        .await?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let first = i64::try_from(now.as_secs())? - 100;
+    let mut points = Vec::new();
+    for round in 0..6 {
+        match round {
+            2 => {
+                cache[0].stop()?;
+            }
+            4 => cache[0].start_again().await?,
+            _ => {}
+        }
+        let seconds = first + round;
+        let metric = |number: usize| {
+            let (name, value) = (
+                format!("e2e.flux.s{number}"),
+                round as f64 + number as f64 / 8.0,
+            );
+            (name, value)
+        };
+        let metrics: Vec<_> = (0..SERIES).map(metric).collect();
+        let posted: Vec<_> = metrics
+            .iter()
+            .map(|(name, value)| json!({"metric": name, "timestamp": seconds, "value": value}))
+            .collect();
+        let body = json!({"key": KEY, "metrics": posted}).to_string();
+        let answer = post(&address, "/metric_data_post", &[], body.into()).await?;
+        assert_eq!(answer.status.as_u16(), 204, "{}", answer.text());
+        for (name, value) in metrics {
+            points.push((name, seconds, value));
+        }
+        if round == 1 {
+            // What carbon has taken and not written when it ends is its own to lose.
+            until_all(&cache[0], &points).await?;
+        }
+    }
+    until_all(&cache[0], &points).await?;
+    let metrics = get(&agent.http, "/metrics").await?.text();
+    let dropped = |line: &&str| {
+        line.starts_with("veneur_sink_metrics_dropped_total")
+            || line.starts_with("veneur_sink_destination_points_dropped_total")
+    };
+    let dropped: Vec<_> = metrics
+        .lines()
+        .filter(dropped)
+        .filter(|line| !line.ends_with(" 0"))
+        .collect();
+    assert!(dropped.is_empty(), "{dropped:?}");
+    Ok(())
+}
+
+/// Waits until each point stands in a cache's files.
+async fn until_all(cache: &Carbon, points: &[(String, i64, f64)]) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let all = wait_for("all points in whisper's files", async || {
+        let stored = cache.stored().ok()?;
+        let is_there = |(name, seconds, value): &&(String, i64, f64)| {
+            stored.get(name).and_then(|values| values.get(seconds)) == Some(value)
+        };
+        missing = points.iter().filter(|point| !is_there(point)).collect();
+        missing.is_empty().then_some(())
+    });
+    all.await.map_err(|error| {
+        io::Error::other(format!(
+            "{error}: {} of {} are missing, such as {:?}\n{}",
+            missing.len(),
+            points.len(),
+            missing.first(),
+            cache.log()
+        ))
+    })
 }

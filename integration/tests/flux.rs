@@ -200,9 +200,10 @@ fn examples(page: &str) -> Vec<String> {
 async fn the_documentations_examples_work_as_they_stand() -> Outcome {
     let tier = Tier::new(binaries())?;
     let address = free_address()?;
-    let agent = flux(&tier, "a", &address, json!({})).start().await?;
+    let config = json!({"uploads": {"enabled": true}});
+    let agent = flux(&tier, "a", &address, config).start().await?;
     let examples = examples("flux.md");
-    assert!(examples.len() >= 4, "{examples:?}");
+    assert!(examples.len() >= 5, "{examples:?}");
     for example in &examples {
         let call = example.replace("127.0.0.1:8000", &address);
         assert_ne!(&call, example, "it calls a Flux");
@@ -220,6 +221,7 @@ async fn the_documentations_examples_work_as_they_stand() -> Outcome {
         "warehouse-1.shop.orders",
         "shop.stock",
         "shop.old",
+        "temp.warehouse.2.012383.floor",
     ] {
         agent
             .wait_for_point(name, |point| point.name == name)

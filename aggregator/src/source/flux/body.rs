@@ -107,7 +107,8 @@ fn too_long(what: &str, limit: usize) -> Answer {
     )
 }
 
-async fn throw_away<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+/// Reads what a refused request brings for a while, so that its sender gets to see the answer.
+pub(super) async fn throw_away<B: Body<Data = Bytes> + Unpin>(mut body: B) {
     let mut thrown = 0;
     let throwing = async {
         while let Some(Ok(frame)) = body.frame().await {

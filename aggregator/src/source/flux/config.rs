@@ -18,8 +18,8 @@ use super::upload::UploadKeys;
 use super::{Flux, redis};
 use crate::source::{Source, registry};
 
-/// Takes metrics by Skyline Flux's HTTP interface, in its place: `GET /metric_data`, `POST /metric_data_post`, each also below `/flux/`. See
-/// `docs/flux.md`, and `docs/telegraf.md` for telegraf.
+/// Takes metrics by Skyline Flux's HTTP interface, in its place: `GET /metric_data`, `POST /metric_data_post`, and, where they are set, uploads
+/// and `POST /populate_metric`; each also below `/flux/`. See `docs/flux.md`, and `docs/telegraf.md` for telegraf.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FluxConfig {
@@ -137,7 +137,7 @@ pub struct UploadsConfig {
     /// The longest upload as it is sent; a longer one is answered with 413. Default: `16MiB`.
     pub max_body: Size,
 
-    /// How long one may take to come. Default: `2m`.
+    /// How long one may take to come; a slower one is answered with 408. Default: `2m`.
     pub timeout: Duration,
 }
 

@@ -5,6 +5,8 @@
 //! `memory`, a file, and to `redis`. What always holds: a request is judged whole before any of it is stored, its answer comes
 //! after its points are with the outlet, and what is not stored is named in the answer and counted with its cause.
 //!
+//! `upload` turns files into points and `populate` fetches a metric's past, both in the background and by `stock`; `page` is the form.
+//!
 //! After the behaviour of Skyline's Flux (<https://earthgecko-skyline.readthedocs.io/en/latest/flux.html>); `docs/flux.md` tells the differences.
 
 mod aggregate;

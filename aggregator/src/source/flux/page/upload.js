@@ -34,12 +34,20 @@ async function answer(response) {
 }
 
 async function follow(key) {
+  const url = `api?upload_status=true&upload_id_key=${encodeURIComponent(key)}`;
   for (;;) {
-    const url = `api?upload_status=true&upload_id_key=${encodeURIComponent(key)}`;
-    const { data: { upload } } = await answer(await fetch(url));
-    const rows = Object.entries(upload).filter(([name, value]) => name !== "status" && value !== null);
-    tell(`${key}: ${upload.status}`, upload.status, rows);
-    if (upload.status !== "pending") return;
+    try {
+      const { data: { upload } } = await answer(await fetch(url));
+      const rows = Object.entries(upload).filter(([name, value]) => name !== "status" && value !== null);
+      // What became of the files and columns first, what was asked for below.
+      const asked = ([name, value]) => !(name === "error" || /^(completed|processed|failed) - /.test(value));
+      rows.sort((one, other) => asked(one) - asked(other));
+      tell(`${key}: ${upload.status}`, upload.status, rows);
+      if (upload.status !== "pending") return;
+    } catch (error) {
+      // It is taken all the same, and outlives the server's restart.
+      tell(`${key}: taken, its state is asked for again (${error.message})`, "", []);
+    }
     await new Promise((resume) => setTimeout(resume, 1000));
   }
 }

@@ -180,3 +180,36 @@ async fn what_does_not_answer_right_is_told_and_leads_nowhere() {
     let progress = populate(&Kept::default(), &gone.to_string(), "graphite", &["/x"]).await;
     assert_eq!(progress.status, "failed");
 }
+
+#[tokio::test]
+async fn a_request_that_waits_gives_way_to_a_newer_one_for_its_metric() {
+    let (address, asked) =
+        server(&[("/good", "200 OK", r#"[{"datapoints": [[1, 1699999020]]}]"#)]).await;
+    let hosts = Hosts::new(std::slice::from_ref(&address)).unwrap();
+    let worker = Worker::new(&ClientTls::default()).unwrap();
+    for paths in [&["/old", "/older"][..], &["/good"]] {
+        let urls: Vec<_> = paths
+            .iter()
+            .map(|path| format!("http://{address}{path}"))
+            .collect();
+        let body = json!({"remote_host_type": "graphite", "metric": "a", "key": "k", "fetch_resolution_urls": urls});
+        let request = Request::parse(body.to_string().as_bytes(), &hosts).unwrap();
+        assert!(worker.add(request));
+    }
+    let (kept, stop) = (Kept::default(), CancellationToken::new());
+    let done = async {
+        while worker.progress("a").unwrap().status != "complete" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = worker.run(&kept, || NOW, &stop) => panic!("it runs until it is stopped"),
+        () = done => {}
+    }
+    let progress = worker.progress("a").unwrap();
+    assert_eq!(
+        (progress.urls, progress.fetched, progress.points),
+        (1, 1, 1)
+    );
+    assert_eq!(asked.lock().len(), 1);
+}

@@ -46,6 +46,19 @@ pub(crate) struct Progress {
     pub(crate) error: Option<String>,
 }
 
+impl Progress {
+    fn new(metric: &str) -> Self {
+        Self {
+            metric: metric.to_owned(),
+            status: "pending",
+            fetched: 0,
+            urls: 0,
+            points: 0,
+            error: None,
+        }
+    }
+}
+
 /// More requests than these are turned away; whoever posts them does so again.
 const MAX_WAITING: usize = 10_000;
 /// Metrics whose progress is remembered.
@@ -77,12 +90,8 @@ impl Worker {
             return false;
         }
         let progress = Progress {
-            metric: request.metric.clone(),
-            status: "pending",
-            fetched: 0,
             urls: request.urls.len(),
-            points: 0,
-            error: None,
+            ..Progress::new(&request.metric)
         };
         state.known.retain(|known| known.metric != progress.metric);
         if state.known.len() >= MAX_KNOWN {
@@ -122,7 +131,14 @@ impl Worker {
     }
 
     async fn populate(&self, request: &Request, work: &dyn Work, now: i64) {
-        self.note(request, |progress| progress.status = "processing");
+        self.note(request, |progress| {
+            // A request for the same metric may have come since, or been under way when this one came.
+            *progress = Progress {
+                status: "processing",
+                urls: request.urls.len(),
+                ..Progress::new(&request.metric)
+            };
+        });
         let result = self.fetch_and_send(request, work, now).await;
         self.note(request, |progress| match &result {
             Ok(points) => {

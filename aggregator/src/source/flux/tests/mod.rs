@@ -3,7 +3,9 @@
 mod config;
 mod door;
 mod kept;
+mod populate;
 mod recorded;
+mod upload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +31,7 @@ pub(super) const KEY_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 pub(super) const KEY_C: &str = "cccccccccccccccccccccccccccccccc";
 
 /// How long a test waits for what has to happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What came out: name, value and time of each point, and the receipts that are still held.
 #[derive(Default)]
@@ -152,8 +154,8 @@ impl Served {
     }
 }
 
-/// Reads an answer up to its end.
-pub(super) async fn answer(stream: &mut TcpStream) -> (u16, Value) {
+/// Reads an answer up to its end: its head, and its body.
+pub(super) async fn whole(stream: &mut TcpStream) -> (String, String) {
     let mut answer = Vec::new();
     let reading = stream.read_to_end(&mut answer);
     tokio::time::timeout(PATIENCE, reading)
@@ -162,9 +164,16 @@ pub(super) async fn answer(stream: &mut TcpStream) -> (u16, Value) {
         .unwrap();
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a header");
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+/// Reads an answer up to its end: its status and its JSON, or its plain text.
+pub(super) async fn answer(stream: &mut TcpStream) -> (u16, Value) {
+    let (head, body) = whole(stream).await;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = match body {
+    let body = match body.as_str() {
         "" => Value::Null,
+        text if head.contains("\r\ncontent-type: text/plain") => Value::from(text),
         json => serde_json::from_str(json).expect(json),
     };
     (status, body)

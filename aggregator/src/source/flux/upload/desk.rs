@@ -1,19 +1,24 @@
 //! Answers to those who upload, in Flux's words.
 
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use form_urlencoded::parse;
 use futures_util::TryStreamExt as _;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, EXPECT};
 use http::{Request as HttpRequest, StatusCode};
 use http_body_util::BodyDataStream;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::super::answer::Answer;
+use super::super::body::throw_away;
 use super::super::keys::{Keys, under};
 use super::form::{Form, FormError, Limits};
 use super::keys::UploadKeys;
@@ -64,14 +69,27 @@ impl Desk {
         let (head, body) = request.into_parts();
         let kind = head.headers.get(CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok());
-        let body =
-            BodyDataStream::new(body).map_err(|error| std::io::Error::other(error.to_string()));
+        let too_large = body.size_hint().lower() > self.limits.body;
+        let body = Lent(Arc::new(Mutex::new(body)));
+        let stream = BodyDataStream::new(body.clone());
+        let stream = stream.map_err(|error| std::io::Error::other(error.to_string()));
         let reading = async {
+            if too_large {
+                return Err(FormError::TooLarge);
+            }
             let _turn = self.readers.acquire().await;
-            Form::read(kind, body, self.limits).await
+            Form::read(kind, stream, self.limits).await
         };
         let form = match tokio::time::timeout(self.time, reading).await {
-            Ok(form) => form.map_err(|error| unread(&error))?,
+            Ok(Ok(form)) => form,
+            Ok(Err(error)) => {
+                // Who asks before sending is answered at once; who sends is listened to.
+                let unread_yet = too_large || matches!(error, FormError::NotAForm);
+                if !(unread_yet && head.headers.contains_key(EXPECT)) {
+                    throw_away(body).await;
+                }
+                return Err(unread(&error));
+            }
             Err(_) => {
                 let (status, text) = (StatusCode::REQUEST_TIMEOUT, "the upload took too long");
                 return Err(Answer::refused(status, "slow", text));
@@ -102,6 +120,10 @@ impl Desk {
         }
         let parent = variables.get("parent_metric_namespace");
         let parent = parent.map_or("", String::as_str).trim_matches('.');
+        if parent.is_empty() {
+            let words = "no parent_metric_namespace in the POST variables";
+            return Err(refused(&Refusal(words.to_owned())));
+        }
         let own = keys.pass(&key).is_some_and(|pass| {
             pass.namespace
                 .is_none_or(|namespace| under(parent, &namespace))
@@ -121,6 +143,10 @@ impl Desk {
                 tracing::error!(%error, "an upload cannot be kept");
                 Answer::internal()
             })?;
+        let id = id.ok_or_else(|| {
+            let words = "too many uploads wait, try again later";
+            Answer::refused(StatusCode::SERVICE_UNAVAILABLE, "busy", words)
+        })?;
         tracing::info!(upload = id, "an upload was taken");
         Ok(Answer::ok(json!({
             "status": {},
@@ -166,6 +192,27 @@ impl Desk {
         Ok(Answer::ok(
             json!({"status": {}, "data": {"upload": status}}),
         ))
+    }
+}
+
+/// A body that whoever reads it gives back, read or not.
+struct Lent<B>(Arc<Mutex<B>>);
+
+impl<B> Clone for Lent<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Body + Unpin> Body for Lent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut *self.0.lock()).poll_frame(context)
     }
 }
 

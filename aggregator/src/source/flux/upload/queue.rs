@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +37,6 @@ pub(crate) trait Work: Send + Sync {
 pub(crate) struct Queue {
     store: Arc<Store>,
     arrived: Notify,
-    /// Keys in use, so that two of one namespace in one second have different ones.
-    last_key: Mutex<(String, i64)>,
 }
 
 /// What the data of an upload may unpack to.
@@ -47,6 +44,9 @@ const MAX_UNPACKED: usize = 256 << 20;
 
 /// Points that are handed over at once.
 const PORTION: usize = 1_000;
+
+/// Uploads that may wait on the disk.
+pub(super) const MAX_WAITING: usize = 1_000;
 
 /// How often an upload is tried whose points do not get to the sinks, and how long after each other.
 const ATTEMPTS: u32 = 5;
@@ -58,11 +58,10 @@ impl Queue {
         Ok(Self {
             store: Arc::new(Store::open(directory)?),
             arrived: Notify::new(),
-            last_key: Mutex::default(),
         })
     }
 
-    /// Takes an upload; it is on disk when this returns. Gives its id, of which the key has a dot for the slash.
+    /// Takes an upload; it is on disk when this returns. Gives its id, of which the key has a dot for the slash; `None` if too many wait.
     pub(crate) async fn add(
         &self,
         request: &Request,
@@ -70,25 +69,26 @@ impl Queue {
         data: Posted,
         info: Option<&str>,
         now: i64,
-    ) -> io::Result<String> {
-        let number = {
-            let mut last = self.last_key.lock();
-            let taken = last.0 == request.parent && last.1 >= now;
-            let number = if taken { last.1 + 1 } else { now };
-            *last = (request.parent.clone(), number);
-            number
-        };
-        let id = format!("{}/{number}", request.parent);
-        let record = Record {
-            key: key_of(&id),
-            created: now,
-            variables,
-            status: Status::new(request, &id, &data.name, info),
-            newest: BTreeMap::new(),
-            data_file: data.name,
-        };
-        let store = Arc::clone(&self.store);
-        blocking(move || store.add(&record, &data.bytes)).await?;
+    ) -> io::Result<Option<String>> {
+        let (store, request) = (Arc::clone(&self.store), request.clone());
+        let info = info.map(str::to_owned);
+        let adding = blocking(move || {
+            if store.waiting()? >= MAX_WAITING {
+                return Ok(None);
+            }
+            let id = reserve(&store, &request.parent, now)?;
+            let record = Record {
+                key: key_of(&id),
+                created: now,
+                variables,
+                status: Status::new(&request, &id, &data.name, info.as_deref()),
+                newest: BTreeMap::new(),
+                data_file: data.name,
+            };
+            store.add(&record, &data.bytes)?;
+            Ok(Some(id))
+        });
+        let id = adding.await?;
         self.arrived.notify_one();
         Ok(id)
     }
@@ -167,7 +167,10 @@ impl Queue {
         }
         status.set("processing_time", began.elapsed().as_secs_f64());
         status.set("processing completed at", date(now()));
-        self.keep(&record).await;
+        if !self.keep(&record).await {
+            // By what is on disk there is work left, which needs its data.
+            return;
+        }
         let (store, key) = (Arc::clone(&self.store), record.key);
         if let Err(error) = blocking(move || store.remove_data(&key)).await {
             tracing::warn!(%error, "the data of an upload cannot be removed");
@@ -188,7 +191,7 @@ impl Queue {
         let mut any = false;
         for (name, columns) in files {
             match columns {
-                Err(error) => record.status.set(&name, format!("failed - {error}")),
+                Err(error) => record.status.set_file(&name, format!("failed - {error}")),
                 Ok(columns) => {
                     let count = columns.series.len();
                     for series in &columns.series {
@@ -205,7 +208,7 @@ impl Queue {
                         let bad = columns.bad_dates;
                         said.push_str(&format!(", {bad} rows without a readable date"));
                     }
-                    record.status.set(&name, said);
+                    record.status.set_file(&name, said);
                     any = true;
                 }
             }
@@ -266,12 +269,27 @@ impl Queue {
         Ok(format!("processed - {count} data points submitted"))
     }
 
-    async fn keep(&self, record: &Record) {
+    /// Tells whether it is on disk.
+    async fn keep(&self, record: &Record) -> bool {
         let (store, record) = (Arc::clone(&self.store), record.clone());
-        if let Err(error) = blocking(move || store.update(&record)).await {
+        let kept = blocking(move || store.update(&record)).await;
+        if let Err(error) = &kept {
             tracing::error!(%error, "the status of an upload cannot be written");
         }
+        kept.is_ok()
     }
+}
+
+/// The id of a new upload: that of this second, or the next that is free where several of a namespace come in one, or did before a restart.
+fn reserve(store: &Store, namespace: &str, now: i64) -> io::Result<String> {
+    const MOST: i64 = 100_000;
+    for number in now..now.saturating_add(MOST) {
+        let id = format!("{namespace}/{number}");
+        if store.reserve(&key_of(&id))? {
+            return Ok(id);
+        }
+    }
+    Err(io::Error::other("too many uploads at once"))
 }
 
 /// Why an upload did not get through.

@@ -90,6 +90,9 @@ fn refuse(text: impl Into<String>) -> Refusal {
 /// The name of the column with the times.
 pub(crate) const DATE: &str = "date";
 
+/// It is part of a file's name, with more around it.
+const LONGEST_PARENT: usize = 200;
+
 impl Request {
     /// Judges variables. Those that an info file in an archive may still bring are filled in with what they are by default; see
     /// [`with_info`](Self::with_info).
@@ -107,6 +110,10 @@ impl Request {
         };
         let parent = needed("parent_metric_namespace")?.trim_matches('.');
         check_name(parent)?;
+        if parent.len() > LONGEST_PARENT {
+            let text = format!("{parent} is longer than {LONGEST_PARENT} characters");
+            return Err(refuse(text));
+        }
         let timezone = needed_here("timezone", "UTC")?;
         let format = match needed("format")?.as_str() {
             "csv" => Format::Csv,

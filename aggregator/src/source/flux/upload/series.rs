@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::tz::TimeZone;
 
 use super::request::{DATE, Format, Orientation, Request, Resample};
-use super::table::{Cell, Rows};
+use super::table::{Cell, MAX_CELLS, Rows};
 use super::time;
 
 /// The points of one column.
@@ -34,11 +34,11 @@ pub(super) fn columns(rows: Rows, request: &Request) -> Result<Columns, String> 
     let zone = TimeZone::get(&request.timezone).map_err(|error| error.to_string())?;
     let rows = match request.orientation {
         Orientation::Rows => rows,
-        Orientation::Columns => transposed(rows),
+        Orientation::Columns => transposed(rows)?,
     };
     let mut rows = rows
         .into_iter()
-        .skip(request.skip_rows + request.header_row);
+        .skip(request.skip_rows.saturating_add(request.header_row));
     let header = header(&mut rows, request)?;
     let rows: Vec<_> = rows.collect();
     let date = request.columns.iter().position(|column| column == DATE);
@@ -104,8 +104,12 @@ fn wanted(request: &Request, column: &str, title: &str) -> bool {
     chosen && !named(&request.ignore)
 }
 
-fn transposed(rows: Rows) -> Rows {
+/// The gaps of short rows become cells here: a long row and many short ones must not make more of them than a table may have.
+fn transposed(rows: Rows) -> Result<Rows, String> {
     let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    if width.saturating_mul(rows.len()) > MAX_CELLS {
+        return Err(format!("more than {MAX_CELLS} cells"));
+    }
     let mut columns = vec![Vec::with_capacity(rows.len()); width];
     for row in rows {
         let mut cells = row.into_iter();
@@ -113,7 +117,7 @@ fn transposed(rows: Rows) -> Rows {
             column.push(cells.next().unwrap_or(Cell::Empty));
         }
     }
-    columns
+    Ok(columns)
 }
 
 /// The time of each row, where it can be read.
@@ -283,6 +287,20 @@ mod tests {
         );
         let points = &found.series[0].points;
         assert_eq!(**points, [(1_589_626_800, 1.0), (1_589_630_400, 2.0)]);
+    }
+
+    #[test]
+    fn no_number_of_rows_and_no_shape_of_a_table_breaks_its_reader() {
+        let most = usize::MAX.to_string();
+        let request_most = request(&[("skip_rows", &most), ("header_row", &most)]);
+        let rows = table::read(Format::Csv, EXAMPLE.as_bytes()).unwrap();
+        let error = columns(rows, &request_most).unwrap_err();
+        assert_eq!(error, "there is no header row");
+        let lying = request(&[("date_orientation", "columns"), ("skip_rows", "0")]);
+        let mut rows = vec![vec![Cell::Empty]; 100_000];
+        rows.push(vec![Cell::Empty; 100_000]);
+        let error = columns(rows, &lying).unwrap_err();
+        assert_eq!(error, format!("more than {MAX_CELLS} cells"));
     }
 
     #[test]

@@ -62,6 +62,33 @@ impl Status {
         self.0.insert(name.to_owned(), value.into());
     }
 
+    /// Sets what became of a file. Its name is a client's, and must not pass for one of ours.
+    pub(super) fn set_file(&mut self, name: &str, said: String) {
+        const OURS: [&str; 17] = [
+            "parent_metric_namespace",
+            "timezone",
+            "upload_id",
+            "format",
+            "archive",
+            "data_filename",
+            "info_filename",
+            "header_row",
+            "skip_rows",
+            "info_file_in_archive",
+            "resample_method",
+            "ignore_submitted_timestamps",
+            "status",
+            "error",
+            "processing_time",
+            "processing started at",
+            "processing completed at",
+        ];
+        match OURS.contains(&name) {
+            true => self.set(&format!("{name} (file)"), said),
+            false => self.set(name, said),
+        }
+    }
+
     pub(super) fn set_state(&mut self, state: State) {
         self.set("status", state.as_str());
     }

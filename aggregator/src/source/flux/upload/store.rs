@@ -44,19 +44,73 @@ const KEPT: i64 = 30 * 24 * 3_600;
 
 const RECORD: &str = "json";
 const DATA: &str = "data";
+/// A file that is not whole yet.
+const NEW: &str = "new";
+const PREFIX: &str = "upload.";
 
 impl Store {
     /// Uses a directory, and makes it if need be.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
-        Ok(Self { directory })
+        let store = Self { directory };
+        store.tidy()?;
+        Ok(store)
     }
 
-    /// Keeps a new upload; on success it survives the machine's end.
+    /// Removes what an end in the middle of an [`add`](Self::add) has left: nobody was told that it was taken.
+    fn tidy(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let ours = path.file_name().and_then(|name| name.to_str());
+            let ours = ours.is_some_and(|name| name.starts_with(PREFIX));
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let left = match extension {
+                Some(NEW) => true,
+                Some(DATA) => !path.with_extension(RECORD).try_exists()?,
+                _ => false,
+            };
+            if ours && left {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many have work left, those that are being added among them.
+    pub(super) fn waiting(&self) -> io::Result<usize> {
+        let mut waiting = 0;
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            waiting += usize::from(path.extension().is_some_and(|extension| extension == DATA));
+        }
+        Ok(waiting)
+    }
+
+    /// Makes a key one's own; false if an upload has it already.
+    pub(super) fn reserve(&self, key: &str) -> io::Result<bool> {
+        if self.path(key, RECORD).try_exists()? {
+            return Ok(false);
+        }
+        match File::create_new(self.path(key, DATA)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a new upload under a key that is [reserved](Self::reserve); on success it survives the machine's end.
     pub(super) fn add(&self, record: &Record, data: &[u8]) -> io::Result<()> {
-        write(&self.path(&record.key, DATA), data)?;
-        self.update(record)?;
-        File::open(&self.directory)?.sync_all()
+        let add = || {
+            write(&self.path(&record.key, DATA), data)?;
+            self.update(record)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        add().inspect_err(|_| {
+            // A disk that is full is not to stay so, and nobody is told that it was taken.
+            for extension in [NEW, RECORD, DATA] {
+                let _ = fs::remove_file(self.path(&record.key, extension));
+            }
+        })
     }
 
     /// Keeps what has changed.
@@ -128,13 +182,13 @@ impl Store {
             .take(220)
             .map(|c| if plain(c) { c } else { '~' })
             .collect();
-        self.directory.join(format!("upload.{name}.{extension}"))
+        self.directory.join(format!("{PREFIX}{name}.{extension}"))
     }
 }
 
 /// Writes a file so that it is there whole or as it was.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = path.with_extension(NEW);
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;

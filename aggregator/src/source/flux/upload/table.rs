@@ -21,7 +21,7 @@ pub(super) enum Cell {
 pub(super) type Rows = Vec<Vec<Cell>>;
 
 /// Cells of one table. A spreadsheet may have one cell far away from all others, and would have to be laid out up to there.
-const MAX_CELLS: usize = 4_000_000;
+pub(super) const MAX_CELLS: usize = 4_000_000;
 
 /// What an xlsx file may unpack to.
 const MAX_UNPACKED: u64 = 256 << 20;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::form::{Form, FormError, Limits};
-use super::queue::{Queue, Work};
+use super::queue::{MAX_WAITING, Queue, Work};
 use super::request::{Request, Variables, info, with_info};
 use super::status::Status;
 use super::store::Posted;
@@ -173,7 +173,8 @@ async fn post(queue: &Queue, more: &[(&str, &str)], name: &str, bytes: &[u8]) ->
     let id = queue
         .add(&request, variables, data, None, NOW)
         .await
-        .unwrap();
+        .unwrap()
+        .expect("there is room");
     id.replace('/', ".")
 }
 
@@ -336,4 +337,45 @@ async fn a_dry_run_sends_nothing() {
         "processed - 2 data points not submitted, dryrun"
     );
     assert!(kept.points.lock().is_empty());
+}
+
+#[tokio::test]
+async fn what_an_end_in_the_middle_leaves_is_removed_and_what_waits_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::open(directory.path().to_owned()).unwrap();
+    let key = post(&queue, &[], "a.csv", b"x").await;
+    for left in ["upload.a.1.data", "upload.a.2.new"] {
+        std::fs::write(directory.path().join(left), "half").unwrap();
+    }
+    std::fs::write(directory.path().join("somebody.new"), "else's").unwrap();
+    let queue = Queue::open(directory.path().to_owned()).unwrap();
+    let names = std::fs::read_dir(directory.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    let expected = [
+        "somebody.new".to_owned(),
+        format!("upload.{key}.data"),
+        format!("upload.{key}.json"),
+    ];
+    assert_eq!(names, expected);
+    assert!(queue.status(&key).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn uploads_wait_up_to_a_number_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = Queue::open(directory.path().to_owned()).unwrap();
+    for number in 1..MAX_WAITING {
+        std::fs::write(directory.path().join(format!("upload.a.{number}.data")), "").unwrap();
+    }
+    post(&queue, &[], "a.csv", b"x").await;
+    let variables = variables(&[]);
+    let request = Request::new(&variables).unwrap();
+    let data = Posted {
+        name: "a.csv".to_owned(),
+        bytes: Vec::new(),
+    };
+    let added = queue.add(&request, variables, data, None, NOW).await;
+    assert_eq!(added.unwrap(), None);
 }
