@@ -288,7 +288,7 @@ enum Pause {
     Retry(Option<Duration>),
 }
 
-/// A retry that waits for the next flush waits for so long at least: what passes through may come all the time.
+/// A retry that waits for the next flush waits for so long at least: what passes through may come all the time. At the end no retry waits longer.
 const BREATH: Duration = Duration::from_secs(1);
 
 impl Task {
@@ -395,17 +395,14 @@ async fn arrival(queue: &Queue, replaced: &CancellationToken) {
     replaced.run_until_cancelled(queue.arrival()).await;
 }
 
-/// Does nothing for some time, unless another takes over the queue, or the end begins: then there is no time to lose.
+/// Does nothing for some time, unless another takes over the queue. Once the end has begun there is little time left: the rest is over, and the next ones
+/// are short, whatever the sink asks for.
 async fn rest(queue: &Queue, replaced: &CancellationToken, time: Duration) {
-    let sleep = tokio::time::sleep(time);
     let rest = async {
         if queue.is_closing() {
-            sleep.await;
+            tokio::time::sleep(time.min(BREATH)).await;
         } else {
-            tokio::select! {
-                () = sleep => {}
-                () = queue.closed() => {}
-            }
+            let _ = tokio::time::timeout(time, queue.closed()).await;
         }
     };
     replaced.run_until_cancelled(rest).await;

@@ -290,6 +290,20 @@ async fn a_sink_that_names_a_time_is_tried_again_without_a_flush() {
     assert_eq!(sinks.close(in_good_time()).await, []);
 }
 
+#[tokio::test(start_paused = true)]
+async fn at_the_end_a_long_rest_is_cut_short() {
+    let (sinks, mut hand) = one();
+    for _ in 0..3 {
+        hand.answer(retriable(Some(Duration::from_secs(3_600))));
+    }
+    sinks.send(flush(&["x"]));
+    assert_eq!(hand.next().await, ["x"]);
+    assert_eq!(sinks.close(in_good_time()).await, []);
+    for _ in 0..3 {
+        assert_eq!(hand.next().await, ["x"]);
+    }
+}
+
 #[tokio::test]
 async fn a_batch_that_failed_is_dropped_when_newer_ones_fill_the_queue() {
     let counts = Counts::default();
