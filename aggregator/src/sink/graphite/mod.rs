@@ -1,6 +1,6 @@
 //! Sink `graphite`: points to carbon's daemons, by pickle or lines, spread over destinations as carbon-relay does it.
 //!
-//! Each destination has a task with a connection of its own (the [`courier`]) and a bounded queue (the [`lane`]), so that one that is away costs its
+//! Each destination has a task with a connection of its own (the `courier`) and a bounded queue (the `lane`), so that one that is away costs its
 //! own points only.
 //!
 //! # When a point counts as written
