@@ -5,7 +5,7 @@
 //! Sentry or the process's signals.
 
 pub mod admin;
-mod allocator;
+pub mod allocator;
 pub mod chassis;
 pub mod cli;
 pub mod config;

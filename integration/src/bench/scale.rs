@@ -414,7 +414,7 @@ mod tests {
         ];
         let results = results("proxy-connections", points);
         let text = results.to_string();
-        assert!(text.contains("0.500   (0.300 to 0.900)"), "{text}");
+        assert!(text.contains("0.500  (0.300 to 0.900)"), "{text}");
         assert!(text.contains("      3.00 "), "{text}");
         assert_eq!(
             results.json()["sweeps"][0]["points"][0]["cpu_microseconds"],

@@ -26,6 +26,8 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -143,6 +145,7 @@ impl Source for Carbon {
             naming: plan.naming,
             allowance: Arc::default(),
             complaints: Arc::clone(&complaints),
+            large: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         for (way, listener) in streams {

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tributary_node::allocator;
+
 use memchr::memchr2_iter;
 use regex::Regex;
 
@@ -31,7 +34,15 @@ pub(super) struct Shared {
     pub(super) naming: Naming,
     pub(super) allowance: Arc<Allowance>,
     pub(super) complaints: Arc<Complaints>,
+    /// Reads the large frames of all connections, one at a time: what a hostile one takes is taken once.
+    pub(super) large: Mutex<Unpickler>,
 }
+
+/// From this length on, in bytes, a frame is a large one. Carbon's own have 500 points, about 30 KB.
+const LARGE: usize = 64 << 10;
+
+/// What honest frames do not need, in bytes: it goes back to the system at once.
+const GREEDY: usize = 4 << 20;
 
 /// Takes what one peer sends, or what comes to the UDP address.
 pub(super) struct Taker {
@@ -105,8 +116,23 @@ impl Taker {
 
     /// One pickle without its length.
     pub(super) fn frame(&mut self, frame: &[u8]) {
+        if frame.len() > LARGE {
+            let shared = Arc::clone(&self.shared);
+            let mut unpickler = shared.large.lock();
+            self.unpickle(frame, &mut unpickler);
+            if unpickler.relax() > GREEDY {
+                allocator::give_back();
+            }
+            return;
+        }
         // Out of the way while its items are taken.
         let mut unpickler = std::mem::take(&mut self.unpickler);
+        self.unpickle(frame, &mut unpickler);
+        unpickler.relax();
+        self.unpickler = unpickler;
+    }
+
+    fn unpickle(&mut self, frame: &[u8], unpickler: &mut Unpickler) {
         match unpickler.decode(frame) {
             Ok(items) => {
                 for item in items {
@@ -124,8 +150,6 @@ impl Taker {
             }
             Err(error) => self.lose(Loss::frame(error.cause()), frame),
         }
-        unpickler.relax();
-        self.unpickler = unpickler;
     }
 
     /// One point as carbon understands it: NaN is nothing, and a time of −1 (after its fraction is cut off) is now. The error is a word for counters.

@@ -66,8 +66,8 @@ impl Machine {
     /// Runs a pickle up to its stop, and gives what it says.
     pub(super) fn run(&mut self, frame: &[u8]) -> Result<Value, FrameError> {
         self.clear();
-        self.budget = LEAST + frame.len() / 4 * 3;
-        self.stack_limit = LEAST + frame.len() / 4;
+        self.budget = LEAST + frame.len() / 5 * 2;
+        self.stack_limit = LEAST + frame.len() / 8;
         let mut cursor = Cursor::new(frame);
         loop {
             let opcode = cursor.byte()?;
@@ -102,7 +102,6 @@ impl Machine {
     }
 
     /// The memory that it has, in bytes.
-    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         (self.stack.capacity() + self.tuples.capacity()) * size_of::<Value>()
             + self.marks.capacity() * size_of::<usize>()
