@@ -1,5 +1,6 @@
 //! The programs' allocator, with the feature `mimalloc`: imports of digests take 0.7 of the CPU time that they take with glibc's, and freeing a flush of a
-//! million series holds nobody else up. glibc's, to join small blocks again, locks out every thread of an arena for 100 ms and more.
+//! million series holds others up for some 10 ms (now and then 40). glibc's as it comes, to join small blocks again, locks out every thread of an arena for
+//! 100 ms and more. See `docs/adr/0004-the-programs-bring-their-allocator.md`.
 
 // A fuzzer's sanitizer brings its own.
 #[cfg(all(feature = "mimalloc", not(fuzzing)))]
