@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod allocator;
+mod cause;
 pub mod chassis;
 pub mod cli;
 pub mod config;
@@ -21,5 +22,6 @@ pub mod tap;
 pub mod telemetry;
 pub mod tls;
 
+pub use cause::deepest_cause;
 pub use chassis::{BoxError, Chassis, Node, Program, run};
 pub use reload::{Change, Reload, Reloads};

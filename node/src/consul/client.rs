@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::Settings;
 use super::health::{Instances, OddWeight, instances};
 use super::settings::Token;
+use crate::cause::deepest_cause;
 use crate::config::Secret;
 use crate::discovery::Endpoint;
 use crate::tls::{Alpn, Connector, Dialer, TlsError};
@@ -288,13 +289,8 @@ fn number_in(headers: &HeaderMap, name: &str) -> Option<u64> {
     text_of(headers, name)?.parse().ok()
 }
 
-/// The deepest cause says what happened; what stands above it says "client error".
 fn unreachable(error: &(dyn std::error::Error + 'static)) -> ConsulError {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
-    }
-    ConsulError::Unreachable(deepest.to_string())
+    ConsulError::Unreachable(deepest_cause(error))
 }
 
 /// A name as a segment of a path, or a value in a query.

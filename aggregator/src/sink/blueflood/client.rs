@@ -153,13 +153,8 @@ impl Reply {
     }
 }
 
-/// The deepest cause says what happened; what stands above it says "client error".
 fn unreachable(error: &(dyn std::error::Error + 'static)) -> NoReply {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
-    }
-    NoReply::Unreachable(deepest.to_string())
+    NoReply::Unreachable(tributary_node::deepest_cause(error))
 }
 
 #[cfg(test)]

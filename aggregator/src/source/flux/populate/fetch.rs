@@ -10,6 +10,7 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use tributary_node::deepest_cause;
 use tributary_node::tls::{Alpn, ClientTls, Connector, Dialer, TlsError};
 
 use super::request::Login;
@@ -79,7 +80,7 @@ impl Fetcher {
             .body(Full::default())
             .map_err(|error| Failed::wrong(error.to_string()))?;
         let answer = self.http.request(request).await;
-        let answer = answer.map_err(|error| Failed::away(cause(&error)))?;
+        let answer = answer.map_err(|error| Failed::away(deepest_cause(&error)))?;
         let status = answer.status();
         if status != StatusCode::OK {
             return Err(Failed {
@@ -88,7 +89,7 @@ impl Fetcher {
             });
         }
         let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-        let body = body.map_err(|error| Failed::away(cause(&*error)))?;
+        let body = body.map_err(|error| Failed::away(deepest_cause(&*error)))?;
         Ok(body.to_bytes())
     }
 }
@@ -106,13 +107,4 @@ fn authorization(login: &Login) -> Result<Option<HeaderValue>, Failed> {
         HeaderValue::try_from(text).map_err(|_| Failed::wrong("the token cannot be sent"))?;
     value.set_sensitive(true);
     Ok(Some(value))
-}
-
-/// The deepest cause says what happened.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut deepest = error;
-    while let Some(cause) = deepest.source() {
-        deepest = cause;
-    }
-    deepest.to_string()
 }
