@@ -80,6 +80,19 @@ pub(crate) fn parse<T: DeserializeOwned>(config: &Value) -> Result<T, Vec<String
     }
 }
 
+/// Reads a config struct that also has no problems beyond the types of its keys.
+pub(crate) fn checked<T: DeserializeOwned>(
+    config: &Value,
+    problems: fn(&T) -> Vec<String>,
+) -> Result<T, Problems> {
+    let config = parse::<T>(config).map_err(Problems)?;
+    let problems = problems(&config);
+    match problems.is_empty() {
+        true => Ok(config),
+        false => Err(Problems(problems)),
+    }
+}
+
 fn problem(path: &str, message: &str) -> String {
     let Some((unknown, known)) = unknown_field(message) else {
         return match path {

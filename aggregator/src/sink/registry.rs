@@ -62,21 +62,14 @@ impl Kind {
 }
 
 fn build_from<C: Build>(name: &str, config: &Value) -> Result<Box<dyn Sink>, Problems> {
-    let config = options::parse::<C>(config).map_err(Problems)?;
-    let problems = config.problems();
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
-    config
+    options::checked(config, C::problems)?
         .build(name)
         .map_err(|problem| Problems(vec![problem]))
 }
 
 fn check_as<C: Build>(config: &Value) -> Vec<String> {
-    match options::parse::<C>(config) {
-        Ok(config) => config.problems(),
-        Err(problems) => problems,
-    }
+    let checked = options::checked(config, C::problems);
+    checked.err().map_or_else(Vec::new, |Problems(found)| found)
 }
 
 /// The kind of that name. The error names the known ones and the nearest.

@@ -65,22 +65,15 @@ impl Kind {
 }
 
 async fn open_from<C: Build>(name: &str, config: &Value) -> Result<Box<dyn Source>, Problems> {
-    let config = options::parse::<C>(config).map_err(Problems)?;
-    let problems = config.problems();
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
-    config
+    options::checked(config, C::problems)?
         .open(name)
         .await
         .map_err(|problem| Problems(vec![problem]))
 }
 
 fn check_as<C: Build>(config: &Value) -> Vec<String> {
-    match options::parse::<C>(config) {
-        Ok(config) => config.problems(),
-        Err(problems) => problems,
-    }
+    let checked = options::checked(config, C::problems);
+    checked.err().map_or_else(Vec::new, |Problems(found)| found)
 }
 
 /// The kind of that name. The error names the known ones and the nearest.
