@@ -10,6 +10,9 @@ use crate::receipt::Receipt;
 use crate::sample::Event;
 
 /// One finished value.
+///
+/// What was measured together, as the fields of one event or the aggregates of one histogram, comes as points that follow one another and differ
+/// only in suffix, kind and value: a sink whose format has several fields to a line joins them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
     /// The series' name; [`Point::name`] adds the suffix.
@@ -120,6 +123,8 @@ pub enum PointKind {
     Counter,
     /// A value at a time.
     Gauge,
+    /// A value at a time that is a whole number by its nature, as a size in bytes is. To sinks that tell no integers from floats it is a gauge.
+    Integer,
     /// A service check's state: 0 OK, 1 warning, 2 critical, 3 unknown.
     Status,
 }
@@ -130,6 +135,7 @@ impl PointKind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Integer => "integer",
             Self::Status => "status",
         }
     }
