@@ -12,6 +12,7 @@ pub mod faults;
 pub mod load;
 pub mod manual;
 pub mod metrics;
+pub mod migrate;
 pub mod ring;
 pub mod tap;
 pub mod tier;

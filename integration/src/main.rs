@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tributary_integration::ask::{top, whereabouts};
-use tributary_integration::{audit, bench, demo, emit, load, manual, metrics, ring, tap};
+use tributary_integration::{audit, bench, demo, emit, load, manual, metrics, migrate, ring, tap};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ enum Command {
     Where(whereabouts::Options),
     /// Tell the names with the most series and samples of an agent or a global, and the tag that explodes.
     Top(top::Options),
+    /// Make a configuration from that of Veneur, Veneur's proxy, statsd or telegraf, and report each key: taken, changed, not supported and why.
+    Migrate(migrate::Options),
     /// Print a manual as Markdown.
     Manual {
         /// Of what.
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Where(options)) => run_where(options),
         Some(Command::Top(options)) => run_top(options),
+        Some(Command::Migrate(options)) => migrate::run(&options),
         Some(Command::Manual { page }) => print_manual(page),
         Some(Command::Bench(options)) => run_bench(options),
         Some(Command::Load(options)) => run_load(options),
