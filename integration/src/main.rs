@@ -1,7 +1,8 @@
 //! `tributary`: the demo, the tools, and both programs in one binary.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -42,6 +43,9 @@ enum Command {
         /// Of what.
         #[arg(value_enum, default_value_t = Page::Settings)]
         page: Page,
+        /// The folder that the pages of kinds are written into.
+        #[arg(long, default_value = "docs")]
+        into: PathBuf,
     },
     /// Measure what each program costs a metric in CPU time, and a live series in memory.
     Bench(bench::Options),
@@ -62,6 +66,8 @@ enum Page {
     Settings,
     /// All self-metrics: docs/metrics.md.
     Metrics,
+    /// Each kind of source and sink: docs/sources and docs/sinks, which are written and not printed.
+    Kinds,
 }
 
 /// Arguments that are another program's to read.
@@ -91,7 +97,7 @@ fn main() -> ExitCode {
         Some(Command::Where(options)) => run_where(options),
         Some(Command::Top(options)) => run_top(options),
         Some(Command::Migrate(options)) => migrate::run(&options),
-        Some(Command::Manual { page }) => print_manual(page),
+        Some(Command::Manual { page, into }) => print_manual(page, &into),
         Some(Command::Bench(options)) => run_bench(options),
         Some(Command::Load(options)) => run_load(options),
         Some(Command::Demo(options)) => run_demo(options),
@@ -99,15 +105,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_manual(page: Page) -> ExitCode {
-    let text = match page {
-        Page::Settings => manual::manual(),
-        Page::Metrics => metrics::manual(),
+fn print_manual(page: Page, into: &Path) -> ExitCode {
+    let done = match page {
+        Page::Settings => print_text(&manual::manual()),
+        Page::Metrics => print_text(&metrics::manual()),
+        Page::Kinds => write_kinds(into),
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody is left to tell if that cannot be written, either.
+            let _ = writeln!(io::stderr(), "tributary: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn print_text(text: &str) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())
+}
+
+fn write_kinds(into: &Path) -> io::Result<()> {
+    for (path, text) in manual::kinds() {
+        let path = into.join(path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, text)?;
+    }
+    Ok(())
 }
 
 #[tokio::main]

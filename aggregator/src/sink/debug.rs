@@ -29,6 +29,10 @@ use crate::sample::Event;
 pub struct DebugConfig {}
 
 impl registry::Build for DebugConfig {
+    const EXAMPLE: &'static str = "\
+- kind: debug
+";
+
     fn build(self, _: &str) -> Result<Box<dyn Sink>, String> {
         Ok(Box::new(Debug::new(io::stdout())))
     }

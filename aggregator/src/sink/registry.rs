@@ -19,6 +19,12 @@ pub const KINDS: &[Kind] = &[
 ///
 /// It derives `Deserialize` with `deny_unknown_fields` and `JsonSchema`; the documentation of its fields is the page of the kind.
 pub trait Build: DeserializeOwned + JsonSchema {
+    /// An entry of `metric_sinks` as YAML, for the page of the kind: what most users start with. It passes `--check`.
+    const EXAMPLE: &'static str;
+
+    /// The file in `docs/` that tells the whole story; empty where there is none.
+    const GUIDE: &'static str = "";
+
     /// What is wrong beyond the types of the keys, each text starting with its key. Opens, creates and connects nothing.
     fn problems(&self) -> Vec<String> {
         Vec::new()
@@ -35,6 +41,10 @@ type BuildFn = fn(&str, &Value) -> Result<Box<dyn Sink>, Problems>;
 pub struct Kind {
     /// As in the configuration.
     pub name: &'static str,
+    /// An entry of the configuration, as YAML.
+    pub example: &'static str,
+    /// The file in `docs/` that tells the whole story, or empty.
+    pub guide: &'static str,
     build: BuildFn,
     check: fn(&Value) -> Vec<String>,
     schema: fn() -> Schema,
@@ -44,6 +54,8 @@ impl Kind {
     const fn of<C: Build>(name: &'static str) -> Self {
         Self {
             name,
+            example: C::EXAMPLE,
+            guide: C::GUIDE,
             build: build_from::<C>,
             check: check_as::<C>,
             schema: || schemars::schema_for!(C),

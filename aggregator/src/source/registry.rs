@@ -21,6 +21,12 @@ pub const KINDS: &[Kind] = &[
 /// It derives `Deserialize` with `deny_unknown_fields` and `JsonSchema`; the documentation of its fields is the page of the kind.
 #[async_trait]
 pub trait Build: DeserializeOwned + JsonSchema + Send + 'static {
+    /// An entry of `sources` as YAML, for the page of the kind: what most users start with. It passes `--check`.
+    const EXAMPLE: &'static str;
+
+    /// The file in `docs/` that tells the whole story; empty where there is none.
+    const GUIDE: &'static str = "";
+
     /// What is wrong beyond the types of the keys, each text starting with its key. Opens, creates and connects nothing.
     fn problems(&self) -> Vec<String> {
         Vec::new()
@@ -38,6 +44,10 @@ type OpenFn = for<'a> fn(&'a str, &'a Value) -> BoxFuture<'a, Result<Box<dyn Sou
 pub struct Kind {
     /// As in the configuration.
     pub name: &'static str,
+    /// An entry of the configuration, as YAML.
+    pub example: &'static str,
+    /// The file in `docs/` that tells the whole story, or empty.
+    pub guide: &'static str,
     open: OpenFn,
     check: fn(&Value) -> Vec<String>,
     schema: fn() -> Schema,
@@ -47,6 +57,8 @@ impl Kind {
     const fn of<C: Build>(name: &'static str) -> Self {
         Self {
             name,
+            example: C::EXAMPLE,
+            guide: C::GUIDE,
             open: |name, config| Box::pin(open_from::<C>(name, config)),
             check: check_as::<C>,
             schema: || schemars::schema_for!(C),

@@ -3,6 +3,12 @@
 //! What always holds: the configuration that comes out passes `--check`, and each key of the old file is in the report once: taken as it is, changed,
 //! or not supported, with the reason. A value that our own check refuses is taken out again and reported with the check's words.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it is a command of a terminal"
+)]
+
 mod draft;
 mod proxy;
 mod report;

@@ -262,6 +262,14 @@ impl KeystoneConfig {
 }
 
 impl registry::Build for BluefloodConfig {
+    const EXAMPLE: &'static str = "\
+- kind: blueflood
+  config:
+    url: http://127.0.0.1:19000
+    tenant: \"123456\"
+";
+    const GUIDE: &'static str = "from-blueflood-carbon-forwarder.md";
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         problems.extend(self.ingest().err());

@@ -173,6 +173,16 @@ impl GraphiteConfig {
 }
 
 impl registry::Build for GraphiteConfig {
+    const EXAMPLE: &'static str = "\
+- kind: graphite
+  config:
+    destinations: [\"carbon-1.example.com:2004:a\", \"carbon-2.example.com:2004:b\"]
+    router: carbon_ch
+    replication: 2
+    spool_dir: /var/lib/tributary/spool
+";
+    const GUIDE: &'static str = "graphite.md";
+
     fn problems(&self) -> Vec<String> {
         let (addresses, mut problems) = self.addresses();
         if self.destinations.is_empty() {

@@ -61,6 +61,12 @@ pub enum Format {
 }
 
 impl registry::Build for LocalFileConfig {
+    const EXAMPLE: &'static str = "\
+- kind: localfile
+  config:
+    path: /var/log/points.jsonl
+";
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let path = self.path.display();

@@ -159,6 +159,14 @@ pub(super) fn listen_address(scheme: &str, address: &str) -> Result<ListenAddres
 
 #[async_trait]
 impl registry::Build for CarbonConfig {
+    const EXAMPLE: &'static str = "\
+- kind: carbon
+  config:
+    line: 0.0.0.0:2003
+    pickle: 0.0.0.0:2004
+";
+    const GUIDE: &'static str = "carbon.md";
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let addresses = self.addresses();

@@ -237,6 +237,15 @@ fn add(keys: &mut Keys, more: &ApiKeys, rules: &Rules) -> Result<(), String> {
 
 #[async_trait]
 impl registry::Build for FluxConfig {
+    const EXAMPLE: &'static str = "\
+- kind: flux
+  config:
+    address: 127.0.0.1:8000
+    self_api_key: 0123456789abcdefghijklmnopqrstuv
+    state_dir: /var/lib/tributary
+";
+    const GUIDE: &'static str = "flux.md";
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Err(error) = admin::check_address(&self.address) {
