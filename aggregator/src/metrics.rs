@@ -252,6 +252,17 @@ tributary_node::catalogue! {
         meaning: "Logins at Keystone by how they ended: ok, file (the key cannot be read), refused, throttled, unavailable, unreadable, timeout, unreachable.",
         worry: "Another outcome than ok grows: once the token has ended, points wait. ok every few seconds: Blueflood refuses the tokens.";
 
+    // Sink kafka.
+    Counter SINK_KAFKA_MESSAGES = "sink.kafka.messages_total", tags: [sink_name, outcome], unit: "messages",
+        meaning: "Messages to Kafka by how they ended: delivered (all replicas in sync have it), failed (it is written again), refused for good.",
+        worry: "failed grows for minutes: the cluster is away or too slow. refused grows: those points are lost; the log has the broker's words.";
+    Gauge SINK_KAFKA_BROKERS_UP = "sink.kafka.brokers_up", tags: [sink_name], unit: "brokers",
+        meaning: "Brokers that there is a connection to.",
+        worry: "0: no broker answers.";
+    Counter SINK_KAFKA_ERRORS = "sink.kafka.errors_total", tags: [sink_name, cause], unit: "errors",
+        meaning: "What librdkafka complains of: all_brokers_down, transport, name, tls, not_allowed, unknown_topic, other.",
+        worry: "It grows: the log has the words.";
+
     // Sink graphite.
     Gauge SINK_DESTINATION_UP = "sink.destination_up", tags: [sink_name, destination], unit: "0 or 1",
         meaning: "1 while a sink is connected to one of its destinations.",

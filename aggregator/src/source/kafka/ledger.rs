@@ -367,3 +367,6 @@ impl Partition {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
