@@ -11,6 +11,8 @@ pub mod forward;
 pub mod graphite;
 mod history;
 pub mod import;
+#[cfg(feature = "kafka")]
+mod kafka;
 pub mod key;
 pub mod ledger;
 pub mod metrics;

@@ -32,6 +32,11 @@ pub(crate) fn find<T>(
         .iter()
         .find(|known| name(known) == kind)
         .ok_or_else(|| {
+            if kind == "kafka" {
+                return format!(
+                    "this build has no {sort} kind `kafka`: build with the feature `kafka`"
+                );
+            }
             let known: Vec<_> = kinds.iter().map(name).collect();
             let hint = nearest(kind, known.iter().copied())
                 .map(|near| format!(", did you mean `{near}`?"))

@@ -185,6 +185,13 @@ impl Batch {
             .for_each(|receipt| receipt.lose(points));
     }
 
+    /// Notes that a sink's service refused so many of the points for good.
+    pub(crate) fn refuse(&self, points: usize) {
+        self.receipts
+            .iter()
+            .for_each(|receipt| receipt.refuse(points));
+    }
+
     /// Whether the points of both may be written as one batch.
     pub(crate) fn goes_with(&self, other: &Self) -> bool {
         self.interval == other.interval && self.hostname == other.hostname

@@ -13,15 +13,18 @@ pub struct Receipt(Option<Arc<Shared>>);
 #[derive(Debug)]
 struct Shared {
     lost: AtomicU64,
+    refused: AtomicU64,
     done: Option<oneshot::Sender<Fate>>,
 }
 
 /// What became of points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fate {
-    /// How many a sink was meant to have and has lost, added up over sinks. Where points of several receipts were written together, what is lost of
-    /// them counts for each.
+    /// How many a sink was meant to have and has lost, for whatever reason, added up over sinks. Where points of several receipts were written together,
+    /// what is lost of them counts for each.
     pub lost: u64,
+    /// How many of those the sink's service refused for good: to hand them over again is of no use. The others had no room, or no time at the end.
+    pub refused: u64,
 }
 
 /// The source's end of a [`Receipt`].
@@ -34,15 +37,24 @@ impl Receipt {
         let (done, pending) = oneshot::channel();
         let shared = Shared {
             lost: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             done: Some(done),
         };
         (Self(Some(Arc::new(shared))), Pending(pending))
     }
 
-    /// Notes that a sink has lost so many of the points.
+    /// Notes that a sink has lost so many of the points: there was no room for them, or no time.
     pub fn lose(&self, points: usize) {
         if let Some(shared) = &self.0 {
             shared.lost.fetch_add(points as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a sink's service refused so many of the points for good. They count as lost, too.
+    pub fn refuse(&self, points: usize) {
+        self.lose(points);
+        if let Some(shared) = &self.0 {
+            shared.refused.fetch_add(points as u64, Ordering::Relaxed);
         }
     }
 }
@@ -50,9 +62,12 @@ impl Receipt {
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
-            let lost = *self.lost.get_mut();
+            let fate = Fate {
+                lost: *self.lost.get_mut(),
+                refused: *self.refused.get_mut(),
+            };
             // A source that no longer waits is no fault.
-            let _ = done.send(Fate { lost });
+            let _ = done.send(fate);
         }
     }
 }
@@ -61,7 +76,7 @@ impl Pending {
     /// Waits until every sink has written the points or lost them, however long that takes.
     pub async fn fate(self) -> Fate {
         // The sender speaks before it goes.
-        self.0.await.unwrap_or(Fate { lost: 0 })
+        self.0.await.unwrap_or_default()
     }
 }
 
@@ -81,8 +96,13 @@ mod tests {
             "one is still out"
         );
         receipt.lose(1);
+        receipt.refuse(4);
         drop(receipt);
-        assert_eq!(fate.await, Fate { lost: 3 });
+        let expected = Fate {
+            lost: 7,
+            refused: 4,
+        };
+        assert_eq!(fate.await, expected);
     }
 
     #[test]

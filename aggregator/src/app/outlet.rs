@@ -1,6 +1,7 @@
 //! Where finished points go, from a flush or from a source whose points only pass through.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -18,6 +19,8 @@ pub(super) struct Outlet(Arc<Shared>);
 
 struct Shared {
     sinks: RwLock<Sinks>,
+    /// The sinks were taken.
+    closed: AtomicBool,
     hostname: Arc<str>,
     history: Option<History>,
 }
@@ -26,6 +29,7 @@ impl Outlet {
     pub(super) fn new(sinks: Sinks, hostname: Arc<str>, history: Option<History>) -> Self {
         Self(Arc::new(Shared {
             sinks: RwLock::new(sinks),
+            closed: AtomicBool::new(false),
             hostname,
             history,
         }))
@@ -36,7 +40,11 @@ impl Outlet {
         if let Some(history) = &self.0.history {
             history.take(&batch);
         }
-        self.0.sinks.read().send(batch);
+        let sinks = self.0.sinks.read();
+        if self.0.closed.load(Ordering::Relaxed) {
+            batch.lose(batch.points.len());
+        }
+        sinks.send(batch);
     }
 
     /// Looks at the sinks as they are.
@@ -53,9 +61,11 @@ impl Outlet {
         self.0.sinks.write().replace(sinks, rules)
     }
 
-    /// Takes the sinks, to close them. What is sent after that goes nowhere.
+    /// Takes the sinks, to close them. What is sent after that goes nowhere, and its receipts say so.
     pub(super) fn take(&self) -> Sinks {
-        std::mem::take(&mut *self.0.sinks.write())
+        let mut sinks = self.0.sinks.write();
+        self.0.closed.store(true, Ordering::Relaxed);
+        std::mem::take(&mut *sinks)
     }
 }
 
@@ -69,5 +79,9 @@ impl PointIntake for Outlet {
             interval: Duration::ZERO,
             receipts: vec![receipt],
         }));
+    }
+
+    fn hurry(&self) {
+        self.look(Sinks::hurry);
     }
 }

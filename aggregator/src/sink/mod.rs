@@ -15,9 +15,12 @@ pub mod blueflood;
 pub mod config;
 pub mod debug;
 mod filter;
+mod fingerprint;
 pub mod graphite;
 pub mod happened;
 mod health;
+#[cfg(feature = "kafka")]
+mod kafka;
 pub mod localfile;
 mod matcher;
 mod queue;

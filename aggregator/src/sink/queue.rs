@@ -35,6 +35,8 @@ struct State {
     /// Who waits for that.
     receipts: Vec<Receipt>,
     closing: bool,
+    /// Nothing waits for more to come any longer.
+    hurried: bool,
     /// Pushes so far, and the close.
     arrivals: u64,
     /// What `arrivals` was when the task last looked for a batch.
@@ -115,7 +117,8 @@ impl Queue {
         };
         let ripe = first.since + gather.time;
         let full = state.waiting.total() >= gather.amount;
-        if !first.again && !full && !state.closing && Instant::now() < ripe {
+        let patient = !first.again && !state.closing && !state.hurried;
+        if patient && !full && Instant::now() < ripe {
             return Next::Gathering(ripe);
         }
         let batch = state.take_together(gather.amount);
@@ -171,6 +174,15 @@ impl Queue {
         }
     }
 
+    /// What waits is not to wait for more, from now on.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state.lock();
+        state.hurried = true;
+        state.arrivals += 1;
+        drop(state);
+        self.arrived.notify_one();
+    }
+
     /// Nothing more will be pushed.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
@@ -204,6 +216,7 @@ impl Queue {
         *state = State {
             bound: state.bound,
             closing: state.closing,
+            hurried: state.hurried,
             arrivals: state.arrivals,
             seen: state.seen,
             ..State::default()
@@ -365,6 +378,19 @@ mod tests {
         queue.done();
         queue.close();
         assert!(matches!(queue.pop(TOGETHER), Next::Batch(batch) if batch.points.len() == 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_hurry_nothing_waits_for_more() {
+        let queue = Queue::new(100);
+        queue.push(batch(1));
+        assert!(matches!(queue.pop(TOGETHER), Next::Gathering(_)));
+        queue.hurry();
+        queue.arrival().await;
+        assert!(matches!(queue.pop(TOGETHER), Next::Batch(_)));
+        queue.done();
+        queue.push(batch(1));
+        assert!(matches!(queue.pop(TOGETHER), Next::Batch(_)));
     }
 
     #[tokio::test]

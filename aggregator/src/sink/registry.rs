@@ -12,6 +12,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<blueflood::BluefloodConfig>("blueflood"),
     Kind::of::<debug::DebugConfig>("debug"),
     Kind::of::<graphite::GraphiteConfig>("graphite"),
+    #[cfg(feature = "kafka")]
+    Kind::of::<super::kafka::KafkaConfig>("kafka"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
 ];
 

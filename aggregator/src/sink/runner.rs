@@ -174,6 +174,13 @@ impl Sinks {
         }
     }
 
+    /// Lets no sink wait any longer until there is more to write at once.
+    pub fn hurry(&self) {
+        for member in &self.members {
+            member.queue.hurry();
+        }
+    }
+
     /// What of a batch each sink would get; nothing is sent or counted.
     pub(crate) fn verdicts(&self, batch: &Arc<Batch>) -> Vec<SinkVerdict> {
         let filters: Vec<_> = self.members.iter().map(|member| &member.filter).collect();
@@ -367,7 +374,7 @@ impl Task {
             Ok(written) => (given, written),
             Err(SinkError::Retriable { after, .. }) => return Err(after),
             Err(SinkError::Fatal { lost, .. }) => {
-                batch.lose(lost.points);
+                batch.refuse(lost.points);
                 self.dropped(lost, DropReason::WriteError);
                 (given - lost, given - lost)
             }

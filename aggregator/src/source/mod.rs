@@ -8,6 +8,8 @@ pub mod carbon;
 pub mod config;
 pub mod dogstatsd;
 pub mod flux;
+#[cfg(feature = "kafka")]
+mod kafka;
 pub mod listen;
 pub mod registry;
 mod running;
@@ -56,6 +58,9 @@ pub trait PointIntake: Send + Sync {
     /// that has no room for is lost there, counted, and told to the receipt. A source that must not lose points keeps few of them without a
     /// fate: see [`Receipt`]. Points that nobody asks about go with [`Receipt::default`].
     fn pass(&self, points: Vec<Point>, receipt: Receipt);
+
+    /// Asks the sinks not to wait until more comes: for a source that stops, and that still waits for fates. There is no way back.
+    fn hurry(&self) {}
 }
 
 /// Where a source's yield goes.

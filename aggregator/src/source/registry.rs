@@ -14,6 +14,8 @@ use crate::options::{self, Problems};
 pub const KINDS: &[Kind] = &[
     Kind::of::<carbon::config::CarbonConfig>("carbon"),
     Kind::of::<FluxConfig>("flux"),
+    #[cfg(feature = "kafka")]
+    Kind::of::<super::kafka::KafkaConfig>("kafka"),
 ];
 
 /// A source's config struct: what it can check without touching anything, and how it becomes a source.

@@ -42,7 +42,7 @@ pub use accept::Acceptor;
 pub use connect::Connector;
 pub use dial::{DialError, Dialer};
 pub use incoming::Incoming;
-pub use pem::Pem;
+pub use pem::{Pem, PemGiven};
 pub use settings::{ClientTls, ServerTls};
 pub use stream::{HandshakeError, Proof, Stream};
 

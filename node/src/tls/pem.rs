@@ -21,6 +21,15 @@ use crate::config::REDACTED;
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Pem(String);
 
+/// The two things that a [`Pem`] can be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PemGiven<'a> {
+    /// The PEM text itself, which may be a secret.
+    Text(&'a str),
+    /// A file's path.
+    File(&'a str),
+}
+
 /// As much as a file of certificates may have, in bytes; a whole system's CAs take a tenth of it.
 const LONGEST: u64 = 4 << 20;
 
@@ -33,6 +42,15 @@ impl Pem {
     /// Whether nothing was given.
     pub fn is_empty(&self) -> bool {
         self.0.trim().is_empty()
+    }
+
+    /// What was given, for libraries that read it themselves; `None` for nothing.
+    pub fn given(&self) -> Option<PemGiven<'_>> {
+        match self.is_text() {
+            _ if self.is_empty() => None,
+            true => Some(PemGiven::Text(&self.0)),
+            false => Some(PemGiven::File(&self.0)),
+        }
     }
 
     #[cfg(test)]

@@ -32,12 +32,13 @@ use http::HeaderName;
 
 use self::answer::Answer;
 use self::backoff::Backoff;
-use self::body::{Format, fingerprint};
+use self::body::Format;
 use self::client::{Client, Reply};
 use self::happened::Events;
 use self::keystone::{LoginError, Token};
 use self::session::Session;
 use self::work::{View, Work};
+use super::fingerprint::fingerprint;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::point::{Batch, Timestamp};
 

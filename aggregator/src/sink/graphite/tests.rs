@@ -188,7 +188,7 @@ async fn a_single_destination_that_is_away_leaves_the_batch_with_the_runner() {
     let receiver = Receiver::start_at(address, Protocol::Pickle, None);
     assert_eq!(write(&mut *sink, &first).await, 3);
     drop(first);
-    assert_eq!(pending.fate().await, Fate { lost: 0 });
+    assert_eq!(pending.fate().await, Fate::default());
     assert_eq!(receiver.wait_for(3).await.len(), 3);
 }
 
@@ -216,7 +216,7 @@ async fn a_dead_destination_costs_its_own_points_only_and_gets_them_when_it_is_b
     assert_eq!(healthy.wait_for(1200).await.len(), 1200);
     let back = Receiver::start_at(address, Protocol::Pickle, None);
     assert_eq!(back.wait_for(1200).await, healthy.points());
-    assert_eq!(fate.await, Fate { lost: 0 });
+    assert_eq!(fate.await, Fate::default());
     // It has caught up: a write waits for it again.
     sink.write(&batch("c", 5)).await.unwrap();
     assert_eq!(back.wait_for(1205).await.len(), 1205);
@@ -239,7 +239,7 @@ async fn over_its_bound_the_oldest_of_a_dead_destination_are_dropped_and_counted
     drop(first);
     sink.write(&batch("b", 95)).await.unwrap();
     // 165 in frames of 10: seven and nine and a half.
-    assert_eq!(pending.fate().await, Fate { lost: 70 });
+    assert_eq!(pending.fate().await.lost, 70);
     let dropped = format!("sink.destination_points_dropped_total g {address} queue_full");
     assert_eq!(counts.get(&dropped), 70);
     assert_eq!(healthy.wait_for(165).await.len(), 165);
@@ -338,7 +338,7 @@ async fn a_spool_keeps_points_over_a_restart_and_counts_them_as_written() {
         let (batch, pending) = asked(&format!("a{number}."), 1000);
         assert_eq!(write(&mut *first, &batch).await, 1000);
         drop(batch);
-        assert_eq!(pending.fate().await, Fate { lost: 0 }, "on the disk");
+        assert_eq!(pending.fate().await, Fate::default(), "on the disk");
     }
     // The next one is there before the first has let go.
     let mut second = sink(config);
@@ -380,7 +380,7 @@ async fn closing_brings_what_waits_to_the_spool_or_counts_it() {
     drop(batch);
     sink.close().await;
     drop(sink);
-    assert_eq!(pending.fate().await, Fate { lost: 7 });
+    assert_eq!(pending.fate().await.lost, 7);
     let dropped = format!("sink.destination_points_dropped_total g {address} shutdown");
     assert_eq!(counts.get(&dropped), 7);
     assert_eq!(healthy.points().len(), 7);

@@ -41,6 +41,8 @@ use self::event::Way;
 use self::naming::Naming;
 use self::serve::{Bounds, Listener};
 use self::taker::Shared;
+#[cfg(feature = "kafka")]
+pub(super) use self::taker::point;
 use self::udp::Datagrams;
 #[cfg(test)]
 use super::listen::ListenAddress;

@@ -161,17 +161,7 @@ impl Taker {
         timestamp: f64,
         text: bool,
     ) -> Result<(), &'static str> {
-        if value.is_nan() {
-            return Err("nan");
-        }
-        if value.is_infinite() {
-            return Err("infinite");
-        }
-        let timestamp = if timestamp.trunc() == -1.0 {
-            Timestamp::now()
-        } else {
-            Timestamp::from_seconds_f64(timestamp).ok_or("timestamp")?
-        };
+        let timestamp = time_of(value, timestamp)?;
         let shared = &self.shared;
         let series = self
             .cache
@@ -276,6 +266,39 @@ impl Taker {
     pub(super) fn lost(&self) -> u64 {
         self.tally.all_lost
     }
+}
+
+/// The time of a point whose value can be stored. The error is a word for counters.
+fn time_of(value: f64, timestamp: f64) -> Result<Timestamp, &'static str> {
+    if value.is_nan() {
+        return Err("nan");
+    }
+    if value.is_infinite() {
+        return Err("infinite");
+    }
+    if timestamp.trunc() == -1.0 {
+        return Ok(Timestamp::now());
+    }
+    Timestamp::from_seconds_f64(timestamp).ok_or("timestamp")
+}
+
+/// The point of one text line without its line feed, by the rules of this source as they are without settings: a gauge. A line of nothing but white space is
+/// `None`; the error is a word for counters.
+pub(in crate::source) fn point(line: &[u8]) -> Result<Option<Point>, &'static str> {
+    let Some(line) = line::parse(line).map_err(line::LineError::cause)? else {
+        return Ok(None);
+    };
+    let timestamp = time_of(line.value, line.timestamp)?;
+    let path = Path::parse(line.path).map_err(PathError::cause)?;
+    Ok(Some(Point {
+        base: path.name.into(),
+        suffix: None,
+        tags: path.tags(),
+        kind: PointKind::Gauge,
+        value: line.value,
+        timestamp,
+        check: None,
+    }))
 }
 
 impl Shared {

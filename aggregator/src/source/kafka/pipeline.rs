@@ -1,0 +1,129 @@
+//! From batches of messages to points, and what becomes of those.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::coop::consume_budget;
+
+use super::dead_letter::{DeadLetters, Letter};
+use super::event::Events;
+use super::format::{Format, Message, Poison, Reading};
+use super::{Batch, Read, Shared};
+use crate::receipt::Receipt;
+use crate::source::Outlets;
+
+pub(super) struct Pipeline {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outlets: Outlets,
+    pub(super) dead_letters: Arc<DeadLetters>,
+    pub(super) events: Arc<Events>,
+}
+
+impl Pipeline {
+    /// Takes batches until nobody is left to send any.
+    pub(super) async fn run(&mut self, mut batches: mpsc::UnboundedReceiver<Batch>) {
+        while let Some(batch) = batches.recv().await {
+            self.take(batch).await;
+            consume_budget().await;
+        }
+    }
+
+    async fn take(&self, batch: Batch) {
+        let Batch {
+            mut ticket,
+            messages,
+        } = batch;
+        let mut points = Vec::new();
+        let mut letters = Vec::new();
+        for part in by_format(messages) {
+            let Part {
+                format,
+                keys,
+                messages,
+            } = part;
+            let readings = format.read(&messages).await;
+            debug_assert_eq!(readings.len(), messages.len(), "one for each message");
+            for ((key, message), reading) in keys.iter().zip(&messages).zip(readings) {
+                let Reading {
+                    points: more,
+                    poison,
+                } = reading;
+                points.extend(more);
+                for poison in poison {
+                    self.poison(key, message, &poison, &mut letters);
+                }
+            }
+        }
+        let count = points.len();
+        self.shared.state().ledger.read(&mut ticket, count);
+        let (receipt, pending) = Receipt::new();
+        if count > 0 {
+            self.outlets.points.pass(points, receipt);
+        } else {
+            drop(receipt);
+        }
+        let (shared, events) = (Arc::clone(&self.shared), Arc::clone(&self.events));
+        let dead_letters = Arc::clone(&self.dead_letters);
+        let abandoned = shared.abandoned.clone();
+        let settle = async move {
+            dead_letters.send(letters, &events).await;
+            let fate = pending.fate().await;
+            let lost = fate.lost > fate.refused;
+            if fate.refused > 0 {
+                // Of several batches that were written together each is told all that was refused.
+                events.refused(fate.refused.min(count as u64));
+            }
+            let again = {
+                let mut state = shared.state();
+                state.ledger.settle(ticket, !lost, Instant::now())
+            };
+            if lost {
+                events.lost(again);
+            }
+            shared.settled.notify_all();
+        };
+        tokio::spawn(async move { abandoned.run_until_cancelled(settle).await });
+    }
+
+    fn poison(
+        &self,
+        key: &Arc<str>,
+        message: &Message,
+        poison: &Poison,
+        letters: &mut Vec<Letter>,
+    ) {
+        self.events.poison(key, message, poison);
+        if self.dead_letters.wanted() {
+            letters.push(Letter::new(message, poison));
+        }
+    }
+}
+
+/// Messages of one format.
+struct Part {
+    format: Arc<dyn Format>,
+    /// What each was subscribed by.
+    keys: Vec<Arc<str>>,
+    messages: Vec<Message>,
+}
+
+/// Messages by their formats. Those of one topic have one, and stay in order.
+fn by_format(messages: Vec<Read>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for Read { message, by } in messages {
+        let same = |part: &Part| Arc::ptr_eq(&part.format, &by.format);
+        if !parts.iter().any(same) {
+            parts.push(Part {
+                format: Arc::clone(&by.format),
+                keys: Vec::new(),
+                messages: Vec::new(),
+            });
+        }
+        if let Some(part) = parts.iter_mut().find(|part| same(part)) {
+            part.keys.push(Arc::clone(&by.key));
+            part.messages.push(message);
+        }
+    }
+    parts
+}
