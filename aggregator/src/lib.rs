@@ -6,6 +6,8 @@
 pub mod app;
 mod clock;
 pub mod config;
+pub mod dropsonde;
+pub mod enrich;
 pub mod flush;
 pub mod forward;
 pub mod graphite;

@@ -294,4 +294,36 @@ tributary_node::catalogue! {
     Counter SINK_SPOOL_ERRORS = "sink.spool_errors_total", tags: [sink_name, destination], unit: "calls",
         meaning: "Failures to open, read or write a spool; points stay in memory meanwhile.",
         worry: "It grows: the disk is full or broken; the log has the error.";
+
+    // Enrichment from Cloud Foundry.
+    Counter CF_ENRICHED = "enrich.cloudfoundry.enriched_total", tags: [], unit: "events",
+        meaning: "Events that got the names of their application, and became points.",
+        worry: "It stands still while events come in.";
+    Counter CF_PASSED = "enrich.cloudfoundry.passed_total", tags: [cause], unit: "events",
+        meaning: "Events that were left out. Causes: no_app (the event names none), unknown_app (the Cloud Controller does not know it, or may not show it to us), unavailable (it cannot be asked, and on_unavailable is pass).",
+        worry: "unknown_app is a large part of all events: the login may not see all organizations. Any unavailable: these events are lost.";
+    Gauge CF_WAITING = "enrich.cloudfoundry.waiting_events", tags: [], unit: "events",
+        meaning: "Events that wait because the Cloud Controller cannot be asked for their applications.",
+        worry: "Not 0 for more than a minute: nothing behind them is taken in.";
+    Counter CF_LOOKUPS = "enrich.cloudfoundry.lookups_total", tags: [outcome], unit: "look-ups",
+        meaning: "Applications that were looked up: known and known_missing of events that needed no request, found and missing of applications that the Cloud Controller was asked for.",
+        worry: "found is more than a few percent of known: expire is short, or max_apps is low.";
+    Counter CF_REQUESTS = "enrich.cloudfoundry.requests_total", tags: [endpoint, status], unit: "requests",
+        meaning: "Requests to the Cloud Controller and UAA by how they were answered: 2xx, 3xx, 401, 404, 429, 4xx (any other), 5xx, timeout, unreachable, too_long or invalid.",
+        worry: "Other answers than 2xx grow for minutes; the log has the words. 429: raise per_page or refresh.";
+    Counter CF_TOKENS = "enrich.cloudfoundry.tokens_total", tags: [outcome], unit: "tokens",
+        meaning: "Tokens that UAA was asked for: ok, refused or failed.",
+        worry: "refused grows: the login is wrong. ok every few seconds: the Cloud Controller refuses the tokens.";
+    Gauge CF_APPS = "enrich.cloudfoundry.apps", tags: [], unit: "applications",
+        meaning: "Applications whose names are known.",
+        worry: "Near max_apps: those longest unused are forgotten.";
+    Gauge CF_UNKNOWN = "enrich.cloudfoundry.unknown_apps", tags: [], unit: "applications",
+        meaning: "Applications of which it is remembered that the Cloud Controller does not know them.",
+        worry: "It grows and grows: something sends made-up GUIDs.";
+    Counter CF_REFRESHES = "enrich.cloudfoundry.refreshes_total", tags: [outcome], unit: "listings",
+        meaning: "Listings of all applications: ok or failed.",
+        worry: "failed grows for an hour: new names are not seen.";
+    Gauge CF_REFRESHED = "enrich.cloudfoundry.refresh_timestamp_ns", tags: [], unit: "nanoseconds",
+        meaning: "When all applications were listed last, in Unix time.",
+        worry: "Several times refresh ago.";
 }

@@ -59,6 +59,7 @@ pub const TAGS: &[Tag] = &[
     Tag { name: "cause", values: "why", bound: "words of the program, and HTTP status codes" },
     Tag { name: DESTINATION, values: "the address that was forwarded to; `other` for those beyond the bound, empty where there is none",
         bound: "1,000 values; gauges of one that left are dropped after 10 seconds, its counters after 2 minutes" },
+    Tag { name: "endpoint", values: "which part of an API was asked", bound: WORDS },
     Tag { name: "fate", values: "what became of it", bound: WORDS },
     Tag { name: "file", values: "a certificate's file", bound: "the configuration" },
     Tag { name: "global_veneur", values: "`true` at a global, `false` at an agent", bound: "two values" },
