@@ -262,6 +262,16 @@ tributary_node::catalogue! {
     Counter SINK_KAFKA_ERRORS = "sink.kafka.errors_total", tags: [sink_name, cause], unit: "errors",
         meaning: "What librdkafka complains of: all_brokers_down, transport, name, tls, not_allowed, unknown_topic, other.",
         worry: "It grows: the log has the words.";
+    // Sink influxdb.
+    Counter INFLUXDB_REQUESTS = "sink.influxdb.requests_total", tags: [sink_name, outcome], unit: "requests",
+        meaning: "Writes to InfluxDB by how they ended: stored, partial (stored but for some lines), refused (400, 422), too_large (413), denied (401, 403, 404), throttled (429), unavailable (5xx), unexpected, timeout, unreachable, invalid, no_secret (the file with it cannot be read).",
+        worry: "Another outcome than stored grows for minutes: the log has InfluxDB's words.";
+    Counter INFLUXDB_REFUSED = "sink.influxdb.points_refused_total", tags: [sink_name, cause], unit: "points",
+        meaning: "Points and events that InfluxDB refused for good: partial (the rest of the request is stored), refused (each request with them is), too_large.",
+        worry: "It grows: these points are lost; the log has an example and InfluxDB's words.";
+    Counter INFLUXDB_CHANGED = "sink.influxdb.texts_changed_total", tags: [sink_name, cause], unit: "texts",
+        meaning: "Names and tags that line protocol cannot carry as they are: character (one became _), reserved (a key got a _ at its end), no_key (a tag without a key was left out), repeated (a tag was left out whose key another has).",
+        worry: "It grows, and series look alike that should not.";
 
     // Sink graphite.
     Gauge SINK_DESTINATION_UP = "sink.destination_up", tags: [sink_name, destination], unit: "0 or 1",

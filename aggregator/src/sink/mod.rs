@@ -11,6 +11,7 @@
 //!
 //! A new sink is one file (or folder) with a config struct that is a [`registry::Build`], and one line in [`registry`].
 
+mod backoff;
 pub mod blueflood;
 pub mod config;
 pub mod debug;
@@ -19,6 +20,8 @@ mod fingerprint;
 pub mod graphite;
 pub mod happened;
 mod health;
+mod http;
+pub mod influxdb;
 #[cfg(feature = "kafka")]
 mod kafka;
 pub mod localfile;
@@ -29,6 +32,7 @@ mod recorder;
 pub mod registry;
 mod routing;
 mod runner;
+mod secret_file;
 mod select;
 mod text;
 

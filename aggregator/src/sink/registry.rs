@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, blueflood, debug, graphite, localfile};
+use super::{Sink, blueflood, debug, graphite, influxdb, localfile};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
@@ -14,6 +14,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<graphite::GraphiteConfig>("graphite"),
     #[cfg(feature = "kafka")]
     Kind::of::<super::kafka::KafkaConfig>("kafka"),
+    Kind::of::<influxdb::InfluxConfig>("influxdb"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
 ];
 

@@ -11,6 +11,7 @@ use tributary_node::tls::ClientTls;
 
 use super::Blueflood;
 use crate::graphite::naming::{Naming, NamingConfig, TagStyle};
+use crate::sink::http::{encoded, endpoint};
 use crate::sink::{Sink, registry};
 
 /// What Blueflood takes at most in one request, in bytes.
@@ -208,7 +209,8 @@ impl BluefloodConfig {
 
     /// Where points go.
     pub(super) fn ingest(&self) -> Result<Uri, String> {
-        let base = endpoint(&self.url, &self.tls).map_err(|what| format!("url: {what}"))?;
+        let base = endpoint(&self.url, &self.tls, 19000, "keystone")
+            .map_err(|what| format!("url: {what}"))?;
         let path = base.path().trim_end_matches('/');
         let path = format!("{path}/v2.0/{}/ingest", encoded(&self.tenant));
         let mut parts = base.clone().into_parts();
@@ -221,7 +223,8 @@ impl BluefloodConfig {
 impl KeystoneConfig {
     /// Where tokens are made.
     pub(super) fn endpoint(&self) -> Result<Uri, String> {
-        endpoint(&self.url, &self.tls).map_err(|what| format!("keystone.url: {what}"))
+        endpoint(&self.url, &self.tls, 19000, "keystone")
+            .map_err(|what| format!("keystone.url: {what}"))
     }
 
     fn problems(&self, problems: &mut Vec<String>) {
@@ -316,42 +319,4 @@ impl registry::Build for BluefloodConfig {
     fn build(self, name: &str) -> Result<Box<dyn Sink>, String> {
         Ok(Box::new(Blueflood::new(&self, name)?))
     }
-}
-
-/// A URL that requests can go to.
-fn endpoint(url: &str, tls: &ClientTls) -> Result<Uri, String> {
-    // Not the URL itself: there may be a password in it.
-    let uri: Uri = url
-        .parse()
-        .map_err(|error| format!("is no URL, write it like http://host:19000: {error}"))?;
-    let Some(authority) = uri.authority() else {
-        return Err("has no host, write it like http://host:19000".to_owned());
-    };
-    if authority.as_str().contains('@') {
-        return Err("holds a user, which would be seen in logs; use `keystone`".to_owned());
-    }
-    if uri.query().is_some() {
-        return Err("has a `?`, which is not kept".to_owned());
-    }
-    match (uri.scheme_str(), tls.enabled) {
-        (Some("http"), _) if tls.is_on() => {
-            Err("is http, and `tls` is set: write https".to_owned())
-        }
-        (Some("https"), Some(false)) => Err("is https, and `tls.enabled` is false".to_owned()),
-        (Some("http" | "https"), _) => Ok(uri),
-        _ => Err("is neither http nor https, write it like http://host:19000".to_owned()),
-    }
-}
-
-/// A name as a segment of a path.
-fn encoded(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b':') {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }

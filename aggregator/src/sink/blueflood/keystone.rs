@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
 use tributary_node::config::Secret;
 
-use super::client::{NoReply, Reply};
 use super::config::{KeystoneConfig, Version};
+use crate::sink::http::{NoReply, Reply};
+use crate::sink::secret_file;
 
 /// What a login has brought.
 #[derive(Clone)]
@@ -47,9 +47,6 @@ pub(super) enum LoginError {
     Unreadable(String),
 }
 
-/// Longer than any key; a path that is a device must not fill the memory.
-const LONGEST_SECRET: u64 = 64 * 1024;
-
 impl LoginError {
     /// As in the label `outcome`.
     pub(super) fn outcome(&self) -> &'static str {
@@ -78,10 +75,12 @@ impl KeystoneConfig {
     pub(super) async fn secret(&self) -> Result<Secret, LoginError> {
         let file = self.key_file.as_deref().or(self.password_file.as_deref());
         let file = file.unwrap_or(Path::new(""));
-        read(file).await.map_err(|error| LoginError::File {
-            file: file.display().to_string(),
-            error,
-        })
+        secret_file::read(file)
+            .await
+            .map_err(|error| LoginError::File {
+                file: file.display().to_string(),
+                error,
+            })
     }
 
     /// The body of a login.
@@ -198,17 +197,6 @@ fn lifetime(expires: &str, now: SystemTime) -> Option<Duration> {
     (!left.is_zero()).then_some(left)
 }
 
-async fn read(file: &Path) -> io::Result<Secret> {
-    let mut text = String::new();
-    let file = tokio::fs::File::open(file).await?;
-    file.take(LONGEST_SECRET).read_to_string(&mut text).await?;
-    let secret = Secret::new(text.trim());
-    if secret.is_empty() {
-        return Err(io::Error::other("is empty"));
-    }
-    Ok(secret)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,21 +214,5 @@ mod tests {
         assert_eq!(seconds("2023-11-14T22:13:20Z"), None, "now");
         assert_eq!(seconds("2012-04-13T13:15:00Z"), None, "past");
         assert_eq!(seconds("tomorrow"), None);
-    }
-
-    #[tokio::test]
-    async fn a_file_without_a_key_is_an_error_that_names_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("key");
-        assert!(read(&file).await.is_err());
-        std::fs::write(&file, "\n").unwrap();
-        assert_eq!(read(&file).await.unwrap_err().to_string(), "is empty");
-        std::fs::write(&file, "k3y\n").unwrap();
-        assert_eq!(read(&file).await.unwrap().expose(), "k3y");
-        assert!(
-            read(Path::new("/dev/zero"))
-                .await
-                .is_ok_and(|s| s.expose().len() <= 65536)
-        );
     }
 }

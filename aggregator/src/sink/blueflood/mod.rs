@@ -15,9 +15,7 @@
 //! One write takes up to twice `timeout` for each body, and as much for each login. Events are skipped.
 
 mod answer;
-mod backoff;
 mod body;
-mod client;
 mod config;
 mod happened;
 mod keystone;
@@ -29,21 +27,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderName;
+use http::header::{CONTENT_TYPE, HeaderValue};
 
 use self::answer::Answer;
-use self::backoff::Backoff;
 use self::body::Format;
-use self::client::{Client, Reply};
 use self::happened::Events;
 use self::keystone::{LoginError, Token};
 use self::session::Session;
 use self::work::{View, Work};
+use super::backoff::Backoff;
 use super::fingerprint::fingerprint;
+use super::http::{Client, Reply};
 use super::{Amount, Gather, Sink, SinkError};
 use crate::point::{Batch, Timestamp};
 
 pub use config::BluefloodConfig;
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
 
@@ -213,7 +213,10 @@ impl Blueflood {
         let id = token.as_ref().map(|token| token.id.clone());
         match self
             .client
-            .post(body, [(TOKEN, id), (TENANT, tenant)])
+            .post(
+                body,
+                [(CONTENT_TYPE, Some(JSON)), (TOKEN, id), (TENANT, tenant)],
+            )
             .await
         {
             Ok(reply) => Ok(Answered { reply, token }),

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
-use super::client::Client;
+use super::JSON;
 use super::config::KeystoneConfig;
 use super::happened::Events;
 use super::keystone::{LoginError, Token};
+use crate::sink::http::Client;
 
 /// A token that all requests share. It is got when the first one needs it, renewed some time before it ends, and given up when Blueflood refuses it.
 pub(super) struct Session {
@@ -81,8 +82,7 @@ impl Session {
     async fn ask(&self) -> Result<Token, LoginError> {
         let secret = self.config.secret().await?;
         let body = Bytes::from(self.config.login(&secret).to_string());
-        let no_headers: [(HeaderName, _); 0] = [];
-        let reply = self.client.post(body, no_headers).await?;
+        let reply = self.client.post(body, [(CONTENT_TYPE, Some(JSON))]).await?;
         self.config.token(&reply, &secret)
     }
 }

@@ -191,6 +191,14 @@ impl KafkaConfig {
 }
 
 impl registry::Build for KafkaConfig {
+    const EXAMPLE: &'static str = "\
+- kind: kafka
+  config:
+    brokers: [\"kafka-1.example.com:9092\", \"kafka-2.example.com:9092\"]
+    topic: metrics
+";
+    const GUIDE: &'static str = "kafka.md";
+
     fn problems(&self) -> Vec<String> {
         let mut problems = self.connection().problems();
         problems.extend(self.topic_problem());

@@ -14,6 +14,7 @@ use tributary_node::tls::ClientTls;
 use super::Kafka;
 use super::format::Name;
 use super::topics::is_pattern;
+use crate::enrich::cloudfoundry::CloudFoundryConfig;
 use crate::kafka::{Connection, Properties, SaslConfig};
 use crate::source::{Source, registry};
 
@@ -36,6 +37,9 @@ pub(in crate::source) struct KafkaConfig {
     /// Formats: `carbon`, text lines `path value timestamp`, which become gauges; `tributary-json`, the finished points that the sink `kafka` writes.
     #[schemars(with = "BTreeMap<String, Name>")]
     pub(super) topics: BTreeMap<String, Name>,
+
+    /// For topics with `dropsonde`: where the names of applications come from. Default: none.
+    pub(super) cloudfoundry: Option<CloudFoundryConfig>,
 
     /// Where a partition begins for which the group has no offset yet, or whose offset is gone: `oldest` (the default) or `newest`.
     pub(super) start: Start,
@@ -119,6 +123,7 @@ impl Default for KafkaConfig {
             brokers: OneOrMany::default(),
             group: String::new(),
             topics: BTreeMap::new(),
+            cloudfoundry: None,
             start: Start::default(),
             max_in_flight: 50_000,
             commit_interval: Duration::seconds(1),
@@ -245,6 +250,24 @@ impl KafkaConfig {
 }
 
 /// What is wrong with a topic's name, by Kafka's rules.
+impl KafkaConfig {
+    fn cloudfoundry_problems(&self) -> Vec<String> {
+        let wanted = self.topics.values().any(|name| *name == Name::Dropsonde);
+        match &self.cloudfoundry {
+            Some(config) => {
+                let problems = config.problems().into_iter();
+                problems
+                    .map(|problem| format!("cloudfoundry.{problem}"))
+                    .collect()
+            }
+            None if wanted => {
+                vec!["cloudfoundry: is needed by topics that are `dropsonde`".to_owned()]
+            }
+            None => Vec::new(),
+        }
+    }
+}
+
 fn name_problem(topic: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let wrong = topic.is_empty()
@@ -263,12 +286,22 @@ fn millis(duration: Duration) -> String {
 
 #[async_trait]
 impl registry::Build for KafkaConfig {
+    const EXAMPLE: &'static str = "\
+- kind: kafka
+  config:
+    brokers: [\"kafka-1.example.com:9092\", \"kafka-2.example.com:9092\"]
+    group: tributary
+    topics: {metrics: tributary-json, graphite: carbon}
+";
+    const GUIDE: &'static str = "kafka.md";
+
     fn problems(&self) -> Vec<String> {
         let mut problems = self.connection().problems();
         if self.group.is_empty() {
             problems.push("group: is empty".to_owned());
         }
         problems.extend(self.topic_problems());
+        problems.extend(self.cloudfoundry_problems());
         if self.max_in_flight == 0 {
             problems.push("max_in_flight: has to be at least 1".to_owned());
         }
@@ -291,6 +324,6 @@ impl registry::Build for KafkaConfig {
     }
 
     async fn open(self, name: &str) -> Result<Box<dyn Source>, String> {
-        Ok(Box::new(Kafka::new(self, name)?))
+        Ok(Box::new(Kafka::new(self, name).await?))
     }
 }

@@ -43,6 +43,7 @@ use self::pipeline::Pipeline;
 use self::reader::Reader;
 use self::topics::{Subscribed, Topics};
 use super::{Outlets, Source};
+use crate::enrich::cloudfoundry::Enricher;
 use crate::kafka::{Monitor, SaslConfig};
 
 /// Of messages that are not turned into points yet, in bytes.
@@ -63,6 +64,8 @@ struct Kafka {
     dead_letters: DeadLetters,
     bounds: Bounds,
     timing: Timing,
+    /// Ends what looks for names.
+    enriching: CancellationToken,
 }
 
 /// The settings that are times.
@@ -104,8 +107,16 @@ struct State {
 }
 
 impl Kafka {
-    fn new(config: KafkaConfig, name: &str) -> Result<Self, String> {
-        let topics = Arc::new(Topics::new(&config.topics)?);
+    async fn new(config: KafkaConfig, name: &str) -> Result<Self, String> {
+        let enriching = CancellationToken::new();
+        let enricher = match &config.cloudfoundry {
+            Some(cloudfoundry) => {
+                let started = Enricher::start(cloudfoundry.clone(), enriching.clone()).await;
+                Some(started.map_err(|problem| format!("cloudfoundry.{problem}"))?)
+            }
+            None => None,
+        };
+        let topics = Arc::new(Topics::new(&config.topics, enricher.as_ref())?);
         let processing = config.processing_timeout.get();
         Ok(Self {
             events: Arc::new(Events::new(name, Arc::clone(&topics))),
@@ -122,6 +133,7 @@ impl Kafka {
             },
             sasl: config.sasl,
             topics,
+            enriching,
         })
     }
 }
@@ -171,7 +183,7 @@ impl Source for Kafka {
         let ended = async {
             tokio::pin!(piping);
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => self.enriching.cancel(),
                 _ = &mut reading => return,
                 () = &mut piping => return,
             }

@@ -36,6 +36,7 @@ impl Pipeline {
         } = batch;
         let mut points = Vec::new();
         let mut letters = Vec::new();
+        let mut unread = false;
         for part in by_format(messages) {
             let Part {
                 format,
@@ -48,7 +49,9 @@ impl Pipeline {
                 let Reading {
                     points: more,
                     poison,
+                    again,
                 } = reading;
+                unread |= again;
                 points.extend(more);
                 for poison in poison {
                     self.poison(key, message, &poison, &mut letters);
@@ -69,7 +72,7 @@ impl Pipeline {
         let settle = async move {
             dead_letters.send(letters, &events).await;
             let fate = pending.fate().await;
-            let lost = fate.lost > fate.refused;
+            let lost = unread || fate.lost > fate.refused;
             if fate.refused > 0 {
                 // Of several batches that were written together each is told all that was refused.
                 events.refused(fate.refused.min(count as u64));

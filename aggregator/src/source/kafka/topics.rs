@@ -6,6 +6,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::format::{Format, Name};
+use crate::enrich::cloudfoundry::Enricher;
 
 /// Whether a key of `topics` is a regular expression, as librdkafka has it.
 pub(super) fn is_pattern(topic: &str) -> bool {
@@ -26,7 +27,10 @@ pub(super) struct Subscribed {
 }
 
 impl Topics {
-    pub(super) fn new(topics: &BTreeMap<String, Name>) -> Result<Self, String> {
+    pub(super) fn new(
+        topics: &BTreeMap<String, Name>,
+        enricher: Option<&Arc<Enricher>>,
+    ) -> Result<Self, String> {
         let mut known = Self {
             exact: HashMap::new(),
             patterns: Vec::new(),
@@ -34,10 +38,14 @@ impl Topics {
         // Topics of one format share its reader.
         let mut readers: HashMap<Name, Arc<dyn Format>> = HashMap::new();
         for (topic, name) in topics {
-            let format = readers.entry(*name).or_insert_with(|| name.reader());
+            let format = match readers.get(name) {
+                Some(format) => Arc::clone(format),
+                None => name.reader(enricher)?,
+            };
+            readers.insert(*name, Arc::clone(&format));
             let subscribed = Arc::new(Subscribed {
                 key: topic.as_str().into(),
-                format: Arc::clone(format),
+                format,
             });
             if is_pattern(topic) {
                 let pattern = Regex::new(topic).map_err(|error| format!("topics: {error}"))?;
@@ -78,7 +86,7 @@ mod tests {
             ("log-a", Name::TributaryJson),
         ];
         let config = config.map(|(topic, name)| (topic.to_owned(), name)).into();
-        let topics = Topics::new(&config).unwrap();
+        let topics = Topics::new(&config, None).unwrap();
         let found = |topic| topics.find(topic).map(|found| &*found.key);
         assert_eq!(found("log-a"), Some("log-a"));
         assert_eq!(

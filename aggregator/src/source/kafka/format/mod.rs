@@ -1,6 +1,7 @@
 //! From a message's bytes to points.
 
 mod carbon;
+mod dropsonde;
 mod json;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::enrich::cloudfoundry::Enricher;
 use crate::point::Point;
 
 /// What the messages of a topic are. A further one is a name here, an arm in [`Name::reader`], and a [`Format`].
@@ -19,18 +21,29 @@ pub(super) enum Name {
     /// Carbon's text lines, `path value timestamp`, one or several to a message. They become gauges with their own timestamps.
     #[serde(rename = "carbon")]
     Carbon,
+    /// Events of Cloud Foundry: dropsonde's envelopes as JSON, one to a message. Requests, logs and the use of resources become points with the names of
+    /// application, space and organization; needs `cloudfoundry`.
+    #[serde(rename = "dropsonde")]
+    Dropsonde,
     /// Finished points as JSON lines: what the sink `kafka` writes.
     #[serde(rename = "tributary-json")]
     TributaryJson,
 }
 
 impl Name {
-    /// What reads it.
-    pub(super) fn reader(self) -> Arc<dyn Format> {
-        match self {
+    /// What reads it. The enricher is there if any topic is `dropsonde`.
+    pub(super) fn reader(
+        self,
+        enricher: Option<&Arc<Enricher>>,
+    ) -> Result<Arc<dyn Format>, String> {
+        Ok(match self {
             Self::Carbon => Arc::new(carbon::Carbon),
+            Self::Dropsonde => {
+                let enricher = enricher.ok_or("cloudfoundry: is needed by `dropsonde`")?;
+                Arc::new(dropsonde::Dropsonde(Arc::clone(enricher)))
+            }
             Self::TributaryJson => Arc::new(json::TributaryJson),
-        }
+        })
     }
 }
 
@@ -54,6 +67,8 @@ pub(super) struct Reading {
     pub(super) points: Vec<Point>,
     /// What could not be read.
     pub(super) poison: Vec<Poison>,
+    /// The program ends before it is known what is in it: it is not done with, and has to be read again.
+    pub(super) again: bool,
 }
 
 /// Bytes that nobody can read, however often they are.
@@ -110,7 +125,7 @@ mod tests {
             key: None,
             payload: payload.to_vec(),
         };
-        name.reader().read(&[message]).await.remove(0)
+        name.reader(None).unwrap().read(&[message]).await.remove(0)
     }
 
     #[tokio::test]

@@ -1,16 +1,16 @@
-//! One request and its answer, bounded in time and size: to Blueflood, and to Keystone.
+//! One request of a sink and its answer, bounded in time and size.
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tributary_node::tls::{Alpn, ClientTls, Connector, Dialer, TlsError};
 
-/// Posts JSON to one place.
+/// Posts to one place.
 #[derive(Debug)]
 pub(super) struct Client {
     uri: Uri,
@@ -35,7 +35,7 @@ pub(super) enum NoReply {
     /// The time is over.
     #[error("did not answer within {0:?}")]
     Timeout(Duration),
-    /// A header cannot be made, which is settings' or Keystone's fault.
+    /// A header cannot be made, which is the fault of settings or of who named its value.
     #[error("cannot be asked: {0}")]
     Request(#[from] http::Error),
 }
@@ -49,6 +49,48 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// As much of a server's words as a log line shows.
 const SAID: usize = 300;
+
+/// A URL that requests can go to; `port` is the usual one, and `user` the key under which a user is named.
+pub(super) fn endpoint(url: &str, tls: &ClientTls, port: u16, user: &str) -> Result<Uri, String> {
+    // Not the URL itself: there may be a password in it.
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("is no URL, write it like http://host:{port}: {error}"))?;
+    let Some(authority) = uri.authority() else {
+        return Err(format!("has no host, write it like http://host:{port}"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(format!(
+            "holds a user, which would be seen in logs; use `{user}`"
+        ));
+    }
+    if uri.query().is_some() {
+        return Err("has a `?`, which is not kept".to_owned());
+    }
+    match (uri.scheme_str(), tls.enabled) {
+        (Some("http"), _) if tls.is_on() => {
+            Err("is http, and `tls` is set: write https".to_owned())
+        }
+        (Some("https"), Some(false)) => Err("is https, and `tls.enabled` is false".to_owned()),
+        (Some("http" | "https"), _) => Ok(uri),
+        _ => Err(format!(
+            "is neither http nor https, write it like http://host:{port}"
+        )),
+    }
+}
+
+/// A name as a segment of a path.
+pub(super) fn encoded(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b':') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
 
 // === impl Client ===
 
@@ -83,11 +125,13 @@ impl Client {
         body: Bytes,
         headers: [(HeaderName, Option<HeaderValue>); N],
     ) -> Result<Reply, NoReply> {
-        let exchange = self.exchange(body, headers);
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(reply) => reply,
-            Err(_) => Err(NoReply::Timeout(self.timeout)),
-        }
+        within(self.timeout, self.exchange(body, headers)).await
+    }
+
+    /// Gets another page of the same server, in a time of its own.
+    pub(super) async fn get(&self, uri: Uri, time: Duration) -> Result<Reply, NoReply> {
+        let request = Request::get(uri).body(Full::default())?;
+        within(time, self.ask(request)).await
     }
 
     async fn exchange<const N: usize>(
@@ -95,15 +139,19 @@ impl Client {
         body: Bytes,
         headers: [(HeaderName, Option<HeaderValue>); N],
     ) -> Result<Reply, NoReply> {
-        let mut request = Request::post(self.uri.clone()).header(CONTENT_TYPE, "application/json");
+        let mut request = Request::post(self.uri.clone());
         for (name, value) in headers {
             if let Some(value) = value {
                 request = request.header(name, value);
             }
         }
+        self.ask(request.body(Full::new(body))?).await
+    }
+
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
         let response = self
             .http
-            .request(request.body(Full::new(body))?)
+            .request(request)
             .await
             .map_err(|error| unreachable(&error))?;
         let (head, body) = response.into_parts();
@@ -150,6 +198,16 @@ impl Reply {
             "" => format!("answered {}", self.status.as_u16()),
             words => format!("answered {}: {words}", self.status.as_u16()),
         }
+    }
+}
+
+async fn within(
+    time: Duration,
+    exchange: impl Future<Output = Result<Reply, NoReply>>,
+) -> Result<Reply, NoReply> {
+    match tokio::time::timeout(time, exchange).await {
+        Ok(reply) => reply,
+        Err(_) => Err(NoReply::Timeout(time)),
     }
 }
 
