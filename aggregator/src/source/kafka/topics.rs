@@ -97,6 +97,7 @@ mod tests {
         assert_eq!(found("a-log-b"), None);
         let mut keys = topics.keys();
         keys.sort();
-        assert_eq!(keys, ["^lo.*".into(), "^log-.*".into(), "log-a".into()]);
+        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        assert_eq!(keys, ["^lo.*", "^log-.*", "log-a"]);
     }
 }
