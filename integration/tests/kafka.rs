@@ -449,3 +449,27 @@ async fn while_no_broker_answers_the_aggregator_serves_and_goes_on_trying() -> O
     assert!(reader.stop().await?.success());
     Ok(())
 }
+
+#[tokio::test]
+async fn the_manuals_examples_are_accepted() -> Outcome {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kafka.md"))?;
+    let examples: Vec<_> = manual
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(examples.len(), 3);
+    let directory = tempfile::TempDir::new()?;
+    for (number, example) in examples.iter().enumerate() {
+        let file = directory.path().join(format!("{number}.yaml"));
+        std::fs::write(&file, example)?;
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_tributary"));
+        let done = check
+            .args(["aggregator", "--check", "-f"])
+            .arg(&file)
+            .output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{example}\n{said}");
+    }
+    Ok(())
+}

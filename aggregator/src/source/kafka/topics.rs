@@ -1,10 +1,11 @@
 //! Which topic has which format.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use regex::Regex;
 
+use super::config::KafkaConfig;
 use super::format::{Format, Name};
 
 /// Whether a key of `topics` is a regular expression, as librdkafka has it.
@@ -26,18 +27,22 @@ pub(super) struct Subscribed {
 }
 
 impl Topics {
-    pub(super) fn new(topics: &BTreeMap<String, Name>) -> Result<Self, String> {
+    pub(super) fn new(config: &KafkaConfig) -> Result<Self, String> {
         let mut known = Self {
             exact: HashMap::new(),
             patterns: Vec::new(),
         };
         // Topics of one format share its reader.
         let mut readers: HashMap<Name, Arc<dyn Format>> = HashMap::new();
-        for (topic, name) in topics {
-            let format = readers.entry(*name).or_insert_with(|| name.reader());
+        for (topic, name) in &config.topics {
+            let format = match readers.get(name) {
+                Some(format) => Arc::clone(format),
+                None => name.reader(config)?,
+            };
+            readers.insert(*name, Arc::clone(&format));
             let subscribed = Arc::new(Subscribed {
                 key: topic.as_str().into(),
-                format: Arc::clone(format),
+                format,
             });
             if is_pattern(topic) {
                 let pattern = Regex::new(topic).map_err(|error| format!("topics: {error}"))?;
@@ -72,20 +77,19 @@ mod tests {
 
     #[test]
     fn a_name_goes_before_an_expression_and_the_first_of_those_before_the_next() {
-        let config = [
+        let topics = [
             ("^log-.*", Name::Carbon),
             ("^lo.*", Name::TributaryJson),
             ("log-a", Name::TributaryJson),
         ];
-        let config = config.map(|(topic, name)| (topic.to_owned(), name)).into();
+        let config = KafkaConfig {
+            topics: topics.map(|(topic, name)| (topic.to_owned(), name)).into(),
+            ..KafkaConfig::default()
+        };
         let topics = Topics::new(&config).unwrap();
         let found = |topic| topics.find(topic).map(|found| &*found.key);
         assert_eq!(found("log-a"), Some("log-a"));
-        assert_eq!(
-            found("log-b"),
-            Some("^lo.*"),
-            "`.` sorts after `-`, and so does `g`"
-        );
+        assert_eq!(found("log-b"), Some("^lo.*"), "`.` sorts before `g`");
         assert_eq!(found("a-log-b"), None);
         let mut keys = topics.keys();
         keys.sort();

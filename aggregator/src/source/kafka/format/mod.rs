@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::config::KafkaConfig;
 use crate::point::Point;
 
 /// What the messages of a topic are. A further one is a name here, an arm in [`Name::reader`], and a [`Format`].
@@ -25,12 +26,12 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// What reads it.
-    pub(super) fn reader(self) -> Arc<dyn Format> {
-        match self {
+    /// What reads it, by the source's settings; all topics of a format share it. The error starts with the key that is to blame.
+    pub(super) fn reader(self, _: &KafkaConfig) -> Result<Arc<dyn Format>, String> {
+        Ok(match self {
             Self::Carbon => Arc::new(carbon::Carbon),
             Self::TributaryJson => Arc::new(json::TributaryJson),
-        }
+        })
     }
 }
 
@@ -110,7 +111,8 @@ mod tests {
             key: None,
             payload: payload.to_vec(),
         };
-        name.reader().read(&[message]).await.remove(0)
+        let reader = name.reader(&KafkaConfig::default()).unwrap();
+        reader.read(&[message]).await.remove(0)
     }
 
     #[tokio::test]

@@ -64,7 +64,10 @@ fn what_is_lost_is_read_again_with_all_behind_it() {
     // Read, and not handed on yet.
     assert!(ledger.take(&place(0), 6, 10));
     assert_eq!(ledger.settle(second, false, now), 2);
-    assert!(!ledger.take(&place(0), 7, 10), "from 2 on, and not before its time");
+    assert!(
+        !ledger.take(&place(0), 7, 10),
+        "from 2 on, and not before its time"
+    );
     ledger.settle(third, true, now);
     assert_eq!(committed(&mut ledger), []);
     ledger.settle(first, true, now);
