@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::graphite::naming::Naming;
-use crate::point::{Batch, Point};
+use crate::point::Point;
 
 /// How points look to Blueflood.
 #[derive(Debug)]

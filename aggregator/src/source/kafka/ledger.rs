@@ -268,6 +268,15 @@ impl Ledger {
         unsent.collect()
     }
 
+    /// All offsets of partitions that may be committed, whether or not they were asked to be: of the last of those nobody may have told yet that they failed.
+    pub(super) fn done(&self, places: &[Place]) -> Vec<(Place, i64)> {
+        let known = places.iter().filter_map(|place| {
+            let done = self.partitions.get(place)?.done?;
+            Some((place.clone(), done))
+        });
+        known.collect()
+    }
+
     /// A commit failed: it is to be asked for again.
     pub(super) fn not_committed(&mut self, topic: &str, number: i32) {
         let place = (Arc::from(topic), number);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
@@ -125,9 +125,7 @@ impl Reading<'_> {
             let waits = self.steer();
             if committed.elapsed() >= self.reader.timing.commit {
                 committed = Instant::now();
-                self.consumer
-                    .context()
-                    .commit(self.consumer, CommitMode::Async);
+                self.consumer.context().commit(self.consumer);
                 self.tell();
             }
             match self.consumer.poll(if waits { SHORT } else { LONG }) {
