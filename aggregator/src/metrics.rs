@@ -108,7 +108,7 @@ tributary_node::catalogue! {
         meaning: "Brokers that there is a connection to.",
         worry: "0: no broker answers.";
     Counter KAFKA_ERRORS = "kafka.errors_total", tags: [source, cause], unit: "errors",
-        meaning: "What librdkafka complains of: all_brokers_down, transport, name, tls, not_allowed, unknown_topic, poll_interval, fetch, seek, pause, rebalance, leave, unexpected_topic, other.",
+        meaning: "What librdkafka complains of: all_brokers_down, transport, name, tls, not_allowed, unknown_topic, poll_interval, fetch, seek, pause, rebalance, consumer (it failed for good, and is made anew), leave, unexpected_topic, other.",
         worry: "It grows: the log has the words.";
 
     // Table.

@@ -144,7 +144,8 @@ async fn newest_begins_with_what_comes_from_now_on() -> Outcome {
         json!({"lines": "carbon"}),
         json!({"start": "newest"}),
     );
-    let reader = tier().global("r").with("sources", config).start().await?;
+    let tier = tier();
+    let reader = tier.global("r").with("sources", config).start().await?;
     until_metric(&reader, "kafka_partitions", &["assigned"], |count| {
         count == 1.0
     })
@@ -156,7 +157,8 @@ async fn newest_begins_with_what_comes_from_now_on() -> Outcome {
         written += 1;
         (!arrived(&[&reader], "new").is_empty()).then_some(())
     })
-    .await?;
+    .await
+    .map_err(|error| format!("{error}\n{}", reader.program.log()))?;
     assert!(arrived(&[&reader], "old").is_empty());
     Ok(())
 }
@@ -240,8 +242,16 @@ async fn what_a_sinks_queue_has_no_room_for_is_read_again() -> Outcome {
         .with("metric_sinks", sinks)
         .start()
         .await?;
-    for from in (0..COUNT).step_by(10) {
-        write_lines(&producer, "lines", "n", from..from + 10).await;
+    until_metric(&reader, "kafka_partitions", &["assigned"], |count| {
+        count == 1.0
+    })
+    .await?;
+    // The newest batch is always kept: it takes several to lose one.
+    for from in (0..COUNT).step_by(50) {
+        write_lines(&producer, "lines", "n", from..from + 50).await;
+        let read = f64::from(from + 50);
+        let enough = |count| count >= read;
+        until_metric(&reader, "kafka_messages_total", &[], enough).await?;
     }
     until_metric(&reader, "kafka_messages_read_again_total", &[], |count| {
         count > 0.0
@@ -447,5 +457,29 @@ async fn while_no_broker_answers_the_aggregator_serves_and_goes_on_trying() -> O
     until_metric(&reader, "kafka_brokers_up", &[], |count| count == 1.0).await?;
     until_metric(&reader, "kafka_lag", &[], |lag| lag == 0.0).await?;
     assert!(reader.stop().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_manuals_examples_are_accepted() -> Outcome {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kafka.md"))?;
+    let examples: Vec<_> = manual
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(examples.len(), 3);
+    let directory = tempfile::TempDir::new()?;
+    for (number, example) in examples.iter().enumerate() {
+        let file = directory.path().join(format!("{number}.yaml"));
+        std::fs::write(&file, example)?;
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_tributary"));
+        let done = check
+            .args(["aggregator", "--check", "-f"])
+            .arg(&file)
+            .output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{example}\n{said}");
+    }
     Ok(())
 }

@@ -118,7 +118,8 @@ pub async fn until_metric(
     labels: &[&str],
     is: impl Fn(f64) -> bool,
 ) -> io::Result<f64> {
-    let waited = wait_for(&format!("{name} {labels:?}"), async || {
+    let what = format!("{name} {labels:?}");
+    let waited = wait_for(&what, async || {
         let value = metric(aggregator, name, labels).await;
         is(value).then_some(value)
     });

@@ -284,6 +284,7 @@ fn time_of(value: f64, timestamp: f64) -> Result<Timestamp, &'static str> {
 
 /// The point of one text line without its line feed, by the rules of this source as they are without settings: a gauge. A line of nothing but white space is
 /// `None`; the error is a word for counters.
+#[cfg(feature = "kafka")]
 pub(in crate::source) fn point(line: &[u8]) -> Result<Option<Point>, &'static str> {
     let Some(line) = line::parse(line).map_err(line::LineError::cause)? else {
         return Ok(None);

@@ -60,8 +60,7 @@ pub(in crate::source) struct KafkaConfig {
     /// Default: 45s.
     pub(super) session_timeout: Duration,
 
-    /// What becomes of messages, or lines of them, that cannot be read. They are counted, the first are logged, and they count as done. Default: nothing
-    /// else.
+    /// Where messages, or lines of them, go that cannot be read. They are counted, the first are logged, and they count as done. Default: nowhere.
     pub(super) dead_letter: Option<DeadLetterConfig>,
 
     /// The name by which brokers know us in their logs and quotas. Default: `tributary`.

@@ -30,6 +30,10 @@ pub(super) struct Ledger {
     open: Vec<Position>,
     out: Out,
     runs: usize,
+    /// Partitions that were assigned since somebody asked.
+    fresh: Vec<Place>,
+    /// How many partitions are set back.
+    set_backs: usize,
     bounds: Bounds,
     /// How much may be out now: less than the bound after a sink has lost something, and then ever more again.
     window: usize,
@@ -110,6 +114,8 @@ impl Ledger {
             open: Vec::new(),
             out: Out::default(),
             runs: 0,
+            fresh: Vec::new(),
+            set_backs: 0,
             bounds,
             window: bounds.in_flight,
         }
@@ -127,18 +133,26 @@ impl Ledger {
                 set_back: None,
                 setbacks: 0,
             };
-            if let Some(before) = self.partitions.insert(place, fresh) {
-                self.runs -= before.runs.len();
-            }
+            self.fresh.push(place.clone());
+            let before = self.partitions.insert(place, fresh);
+            self.forget(before);
         }
     }
 
     /// Partitions are ours no longer; what is out of them is forgotten.
     pub(super) fn revoke(&mut self, places: &[Place]) {
         for place in places {
-            if let Some(before) = self.partitions.remove(place) {
-                self.runs -= before.runs.len();
-            }
+            let before = self.partitions.remove(place);
+            self.forget(before);
+        }
+        self.fresh
+            .retain(|place| self.partitions.contains_key(place));
+    }
+
+    fn forget(&mut self, partition: Option<Partition>) {
+        if let Some(partition) = partition {
+            self.runs -= partition.runs.len();
+            self.set_backs -= usize::from(partition.set_back.is_some());
         }
     }
 
@@ -228,6 +242,7 @@ impl Ledger {
                 continue;
             };
             let before = partition.runs.len();
+            let was_set_back = partition.set_back.is_some();
             if done {
                 partition.finish(ticket.batch);
             } else {
@@ -236,6 +251,7 @@ impl Ledger {
                 again += if back { position.messages } else { 0 };
             }
             self.runs -= before - partition.runs.len();
+            self.set_backs += usize::from(partition.set_back.is_some() && !was_set_back);
         }
         again
     }
@@ -250,6 +266,15 @@ impl Ledger {
             })
         });
         unsent.collect()
+    }
+
+    /// All offsets of partitions that may be committed, whether or not they were asked to be: of the last of those nobody may have told yet that they failed.
+    pub(super) fn done(&self, places: &[Place]) -> Vec<(Place, i64)> {
+        let known = places.iter().filter_map(|place| {
+            let done = self.partitions.get(place)?.done?;
+            Some((place.clone(), done))
+        });
+        known.collect()
     }
 
     /// A commit failed: it is to be asked for again.
@@ -291,6 +316,16 @@ impl Ledger {
         self.out
     }
 
+    /// Whether there is anything to do about a partition: it is new, or set back.
+    pub(super) fn has_news(&self) -> bool {
+        !self.fresh.is_empty() || self.set_backs > 0
+    }
+
+    /// The partitions that were assigned since the last call.
+    pub(super) fn fresh(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.fresh)
+    }
+
     /// How many partitions are ours.
     pub(super) fn assigned(&self) -> usize {
         self.partitions.len()
@@ -319,7 +354,8 @@ impl Ledger {
     /// A partition is read again from where it was set back to.
     pub(super) fn resumed(&mut self, place: &Place) {
         if let Some(partition) = self.partitions.get_mut(place) {
-            partition.set_back = None;
+            let before = partition.set_back.take();
+            self.set_backs -= usize::from(before.is_some());
         }
     }
 

@@ -39,17 +39,24 @@ impl Member {
             let look = until.min(Instant::now() + LOOK);
             self.shared.settled.wait_until(&mut state, look);
         }
+        let done = state.ledger.done(places);
         drop(state);
-        self.commit(consumer, CommitMode::Sync);
+        self.commit_offsets(consumer, &done, CommitMode::Sync);
     }
 
-    /// Commits what is done and is not committed.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>, mode: CommitMode) {
-        if self.shared.abandoned.is_cancelled() {
-            return;
-        }
+    /// Asks for the commit of what is done and was not asked for.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>) {
         let done = self.shared.state().ledger.committable();
-        if done.is_empty() {
+        self.commit_offsets(consumer, &done, CommitMode::Async);
+    }
+
+    fn commit_offsets(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        done: &[(Place, i64)],
+        mode: CommitMode,
+    ) {
+        if done.is_empty() || self.shared.abandoned.is_cancelled() {
             return;
         }
         let list =

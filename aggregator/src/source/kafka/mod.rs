@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rdkafka::ClientConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use config::KafkaConfig;
@@ -38,13 +38,12 @@ use self::dead_letter::DeadLetters;
 use self::event::Events;
 use self::format::Message;
 use self::ledger::{Bounds, Ledger, Ticket};
-use self::member::Member;
 use self::pipeline::Pipeline;
 use self::reader::Reader;
 use self::topics::{Subscribed, Topics};
 use super::{Outlets, Source};
 use crate::enrich::cloudfoundry::Enricher;
-use crate::kafka::{Monitor, SaslConfig};
+use crate::kafka::SaslConfig;
 
 /// Of messages that are not turned into points yet, in bytes.
 const UNREAD_BYTES: usize = 32 << 20;
@@ -153,24 +152,14 @@ impl Source for Kafka {
         });
         // Also where this is dropped in the middle.
         let _abandon = shared.abandoned.clone().drop_guard();
-        let monitor = Monitor::new(
-            Arc::clone(&self.events.source),
-            self.sasl.as_ref(),
-            Arc::clone(&self.events),
-        );
         let reader = Reader {
             config: self.consumer,
+            sasl: self.sasl,
             topics: self.topics,
             events: Arc::clone(&self.events),
             shared: Arc::clone(&shared),
             timing: self.timing,
             stop: stop.clone(),
-        };
-        let member = Member {
-            monitor,
-            events: Arc::clone(&self.events),
-            shared: Arc::clone(&shared),
-            processing: self.timing.processing,
         };
         let mut pipeline = Pipeline {
             shared: Arc::clone(&shared),
@@ -178,7 +167,17 @@ impl Source for Kafka {
             dead_letters: Arc::new(self.dead_letters),
             events: Arc::clone(&self.events),
         };
-        let mut reading = tokio::task::spawn_blocking(move || reader.run(member));
+        // Not one of the runtime's threads, which the end of the program would wait for.
+        let (end, mut reading) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("kafka".to_owned());
+        let started = thread.spawn(move || {
+            reader.run();
+            drop(end);
+        });
+        if let Err(error) = started {
+            tracing::error!(source = &*self.events.source, %error, "no thread for Kafka");
+            return;
+        }
         let piping = pipeline.run(batches);
         let ended = async {
             tokio::pin!(piping);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
@@ -17,6 +17,7 @@ use super::ledger::Place;
 use super::member::{Member, listed};
 use super::topics::{Subscribed, Topics};
 use super::{Read, Shared, Timing};
+use crate::kafka::{Monitor, SaslConfig};
 
 /// As many messages go on together at most.
 const BATCH: usize = 1000;
@@ -30,11 +31,15 @@ const LONG: Duration = Duration::from_millis(100);
 /// How long setting one partition back may take.
 const SEEKING: Duration = Duration::from_secs(5);
 
+/// The pause before a consumer that failed for good is made anew.
+const RESTART: Duration = Duration::from_secs(5);
+
 /// As many topics are remembered at most.
 const MOST_TOPICS: usize = 10_000;
 
 pub(super) struct Reader {
     pub(super) config: ClientConfig,
+    pub(super) sasl: Option<SaslConfig>,
     pub(super) topics: Arc<Topics>,
     pub(super) events: Arc<Events>,
     pub(super) shared: Arc<Shared>,
@@ -52,37 +57,59 @@ struct Reading<'a> {
     full: bool,
     /// What librdkafka was asked to pause.
     paused: HashSet<Place>,
+    /// Partitions were set back, and are to be resumed.
+    sought: bool,
 }
 
 impl Reader {
-    /// Reads until the end.
-    pub(super) fn run(self, member: Member) {
-        let consumer: BaseConsumer<Member> = match self.config.create_with_context(member) {
-            Ok(consumer) => consumer,
-            Err(error) => {
-                tracing::error!(source = &*self.events.source, %error, "no consumer of Kafka can be made");
+    /// Reads until the end. A consumer that fails for good, as one does that another has taken the place of, is made anew.
+    pub(super) fn run(self) {
+        loop {
+            if let Err(error) = self.read() {
+                self.events.trouble("consumer", &error);
+            }
+            let until = Instant::now() + RESTART;
+            while !self.is_over() && Instant::now() < until {
+                std::thread::sleep(LONG);
+            }
+            if self.is_over() {
                 return;
             }
+        }
+    }
+
+    /// The life of one consumer.
+    fn read(&self) -> Result<(), KafkaError> {
+        let member = Member {
+            monitor: Monitor::new(
+                Arc::clone(&self.events.source),
+                self.sasl.as_ref(),
+                Arc::clone(&self.events),
+            ),
+            events: Arc::clone(&self.events),
+            shared: Arc::clone(&self.shared),
+            processing: self.timing.processing,
         };
+        let consumer: BaseConsumer<Member> = self.config.create_with_context(member)?;
         let topics = self.topics.keys();
         let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-        if let Err(error) = consumer.subscribe(&topics) {
-            tracing::error!(source = &*self.events.source, %error, "the topics cannot be subscribed to");
-            return;
-        }
+        consumer.subscribe(&topics)?;
         let mut reading = Reading {
-            reader: &self,
+            reader: self,
             consumer: &consumer,
             known: HashMap::new(),
             full: false,
             paused: HashSet::new(),
+            sought: false,
         };
-        reading.run();
+        let ended = reading.run();
         let places = self.shared.state().ledger.places();
-        let member = consumer.context();
-        member.finish(&consumer, &places, self.timing.last);
+        consumer
+            .context()
+            .finish(&consumer, &places, self.timing.last);
         // From here on a fate changes nothing, and leaving the group waits for none.
         self.shared.state().ledger.revoke(&places);
+        ended
     }
 
     fn is_over(&self) -> bool {
@@ -91,62 +118,69 @@ impl Reader {
 }
 
 impl Reading<'_> {
-    fn run(&mut self) {
+    /// Until the end, or until nothing more can come.
+    fn run(&mut self) -> Result<(), KafkaError> {
         let mut committed = Instant::now();
         while !self.reader.is_over() {
             let waits = self.steer();
             if committed.elapsed() >= self.reader.timing.commit {
                 committed = Instant::now();
-                self.consumer
-                    .context()
-                    .commit(self.consumer, CommitMode::Async);
+                self.consumer.context().commit(self.consumer);
                 self.tell();
             }
             match self.consumer.poll(if waits { SHORT } else { LONG }) {
                 None => self.reader.shared.state().close_batch(),
                 Some(Ok(message)) => self.take(&message),
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
                 Some(Err(error)) => self.trouble(&error),
             }
         }
+        Ok(())
     }
 
     /// Pauses, resumes and sets back partitions as the ledger wants it. Whether something waits that must not wait long.
     fn steer(&mut self) -> bool {
-        let now = Instant::now();
-        let (wanted, due, waits) = {
-            let mut state = self.reader.shared.state();
-            if state.open.len() >= BATCH.min(state.ledger.window()) {
-                state.close_batch();
-            }
-            let ledger = &state.ledger;
-            self.full = match self.full {
-                true => !ledger.has_room(),
-                false => ledger.is_full(),
-            };
-            let wanted: HashSet<Place> = match self.full {
-                true => ledger.places().into_iter().collect(),
-                false => ledger.set_back().collect(),
-            };
-            let waits = !state.open.is_empty() || self.full;
-            (wanted, ledger.due(now), waits)
+        let mut state = self.reader.shared.state();
+        if state.open.len() >= BATCH.min(state.ledger.window()) {
+            state.close_batch();
+        }
+        let waits = !state.open.is_empty();
+        let full = match self.full {
+            true => !state.ledger.has_room(),
+            false => state.ledger.is_full(),
         };
-        self.pause(wanted);
+        // This is done for each message, so it ends here mostly.
+        if full == self.full && !self.sought && !state.ledger.has_news() {
+            return waits || full;
+        }
+        self.full = full;
+        let ledger = &mut state.ledger;
+        let fresh = ledger.fresh();
+        let due = ledger.due(Instant::now());
+        let ours: HashSet<Place> = ledger.places().into_iter().collect();
+        let wanted: HashSet<Place> = match full {
+            true => ours.clone(),
+            false => ledger.set_back().collect(),
+        };
+        drop(state);
+        // What was paused in an earlier assignment may be so still, or not.
+        self.paused.retain(|place| ours.contains(place));
+        self.paused.extend(fresh.iter().cloned());
+        self.pause(wanted, &fresh);
+        self.sought = !due.is_empty();
         for (place, offset) in due {
             self.set_back(&place, offset);
         }
-        waits
+        waits || full
     }
 
-    fn pause(&mut self, wanted: HashSet<Place>) {
-        if wanted == self.paused {
-            return;
-        }
+    fn pause(&mut self, wanted: HashSet<Place>, fresh: &[Place]) {
         let list = |places: &mut dyn Iterator<Item = &Place>| {
             listed(places.map(|(topic, partition)| (&**topic, *partition, Offset::Invalid)))
         };
-        // Those that are ours no longer are not known there, which is no harm.
         let resume = list(&mut self.paused.difference(&wanted));
-        let pause = list(&mut wanted.difference(&self.paused));
+        let known = |place: &&Place| self.paused.contains(*place) && !fresh.contains(place);
+        let pause = list(&mut wanted.iter().filter(|place| !known(place)));
         let mut done = Ok(());
         if resume.count() > 0 {
             done = done.and(self.consumer.resume(&resume));
