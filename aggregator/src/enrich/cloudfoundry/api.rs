@@ -111,19 +111,32 @@ impl Api {
             count += apps.len();
             each(apps);
         };
-        match self.version {
-            2 => v2::list(self, self.per_page, most, &mut each).await?,
-            _ => v3::list(self, self.per_page, most, &mut each).await?,
-        }
+        let listed = match self.version {
+            2 => v2::list(self, self.per_page, most, &mut each).await,
+            _ => v3::list(self, self.per_page, most, &mut each).await,
+        };
+        self.tell("list", listed)?;
         Ok(count)
     }
 
     /// Asks for applications, no more than [`Api::at_once`]. What is not in the answer is not there.
     pub(super) async fn look_up(&self, guids: &[Guid]) -> Result<Vec<App>, Failed> {
-        match (self.version, guids) {
-            (2, [guid]) => Ok(v2::look_up(self, *guid).await?.into_iter().collect()),
+        let found = match (self.version, guids) {
+            (2, [guid]) => {
+                let found = v2::look_up(self, *guid).await;
+                found.map(|app| app.into_iter().collect())
+            }
             _ => v3::look_up(self, guids).await,
+        };
+        self.tell("lookup", found)
+    }
+
+    fn tell<T>(&self, question: &'static str, answer: Result<T, Failed>) -> Result<T, Failed> {
+        match &answer {
+            Ok(_) => self.events.answered(),
+            Err(failed) => self.events.failed(question, &failed.why),
         }
+        answer
     }
 
     /// Gets page after page. `read` takes what is on one, and gives the link to the next. No more than enough for `most` entries are read.
@@ -159,27 +172,24 @@ impl Api {
 
     async fn get(&self, endpoint: &'static str, uri: &Uri) -> Result<Option<Bytes>, Failed> {
         let mut tries = 1;
-        let answer = loop {
-            let failed = match self.ask(endpoint, uri).await {
-                Ok(answer) => break Ok(answer),
+        loop {
+            let asked = self.ask(endpoint, uri).await;
+            self.events.tried(asked.is_ok());
+            let failed = match asked {
+                Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             let wait = match failed.again {
-                Again::Never => break Err(failed),
+                Again::Never => return Err(failed),
                 Again::Soon => pause(FIRST_PAUSE, LONGEST_PAUSE, tries - 1),
                 Again::After(wait) => wait,
             };
             if tries == TRIES || wait > self.client.timeout() {
-                break Err(failed);
+                return Err(failed);
             }
             tries += 1;
             sleep(wait).await;
-        };
-        match &answer {
-            Ok(_) => self.events.answered(),
-            Err(failed) => self.events.failed(endpoint, &failed.why),
         }
-        answer
     }
 
     /// Asks once, and with another token once more if that is what is wrong.
