@@ -98,3 +98,16 @@ fn unknown_keys_are_refused_and_secrets_are_not_shown() {
         assert!(!shown.contains(secret), "{shown}");
     }
 }
+
+#[test]
+fn the_example_of_the_documentation_is_taken() {
+    let page = include_str!("../../../docs/cloudfoundry.md");
+    let (_, example) = page.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let mut all = json!({});
+    for line in example.lines().filter(|line| !line.starts_with('#')) {
+        let (key, value) = line.split_once(": ").unwrap();
+        all[key] = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+    }
+    assert_eq!(config(all).problems(), Vec::<String>::new());
+}

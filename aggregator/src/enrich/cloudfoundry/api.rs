@@ -139,25 +139,40 @@ impl Api {
         answer
     }
 
-    /// Gets page after page. `read` takes what is on one, and gives the link to the next. No more than enough for `most` entries are read.
+    /// Gets page after page, up to so many. `read` takes what is on one, and gives the link to the next. Says whether the last one was reached.
     pub(super) async fn pages(
         &self,
         endpoint: &'static str,
         path: &str,
         most: usize,
         mut read: impl FnMut(&[u8]) -> Result<Option<String>, Failed>,
-    ) -> Result<(), Failed> {
+    ) -> Result<bool, Failed> {
         let mut uri = on(&self.base, path)?;
-        for _ in 0..=most.div_ceil(self.per_page as usize) {
+        for _ in 0..most {
             let Some(body) = self.get(endpoint, &uri).await? else {
                 return Err(Failed::for_good(format!("{} is not there", uri.path())));
             };
             match read(&body)? {
                 Some(next) => uri = self.link(&next)?,
-                None => return Ok(()),
+                None => return Ok(true),
             }
         }
-        self.events.too_many(most);
+        Ok(false)
+    }
+
+    /// The pages of a list, no more than enough for `most` entries.
+    pub(super) async fn whole_list(
+        &self,
+        endpoint: &'static str,
+        path: &str,
+        most: usize,
+        read: impl FnMut(&[u8]) -> Result<Option<String>, Failed>,
+    ) -> Result<(), Failed> {
+        // One more, since entries come and go between pages.
+        let pages = most.div_ceil(self.per_page as usize) + 1;
+        if !self.pages(endpoint, path, pages, read).await? {
+            self.events.too_many(most);
+        }
         Ok(())
     }
 
@@ -207,20 +222,22 @@ impl Api {
             let token = self.session.instead_of(&token).await?;
             reply = self.request(endpoint, uri, &token.value).await?;
         }
-        let why = || format!("the Cloud Controller {}", reply.said(&[]));
+        let why = format!("the Cloud Controller {}", reply.said(&[]));
         match reply.status.as_u16() {
             200 => Ok(Some(reply.body)),
             404 => Ok(None),
-            429 => match reply.retry_after() {
+            status @ (408 | 429 | 500..) => Err(match reply.retry_after() {
                 Some(wait) => {
-                    *self.closed.lock() = Some(Instant::now() + wait);
+                    // A rate is that of all requests, a fault may be that of one.
+                    if status == 429 {
+                        *self.closed.lock() = Some(Instant::now() + wait);
+                    }
                     let again = Again::After(wait);
-                    Err(Failed { why: why(), again })
+                    Failed { why, again }
                 }
-                None => Err(Failed::soon(why())),
-            },
-            408 | 500.. => Err(Failed::soon(why())),
-            _ => Err(Failed::for_good(why())),
+                None => Failed::soon(why),
+            }),
+            _ => Err(Failed::for_good(why)),
         }
     }
 
