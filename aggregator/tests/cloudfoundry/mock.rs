@@ -286,10 +286,10 @@ fn answer(state: &mut State, seen: &Seen, url: &str) -> (u16, Value) {
         .authorization
         .strip_prefix("bearer ")
         .unwrap_or_default();
-    if !state
+    if state
         .tokens
         .get(token)
-        .is_some_and(|until| Instant::now() < *until)
+        .is_none_or(|until| *until <= Instant::now())
     {
         return (401, recorded("401"));
     }
