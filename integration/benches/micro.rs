@@ -15,6 +15,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
+use tributary_aggregator::dropsonde::{self, Guid};
+use tributary_aggregator::enrich::cloudfoundry::{App, Named};
 use tributary_aggregator::point::Point;
 use tributary_aggregator::receipt::Receipt;
 use tributary_aggregator::sketch::{HyperLogLog, TDigest};
@@ -321,6 +323,35 @@ fn imports(c: &mut Criterion) {
     group.finish();
 }
 
+fn cloudfoundry(c: &mut Criterion) {
+    let recorded = include_str!("../../aggregator/tests/fixtures/cf/events.json");
+    let recorded: Vec<serde_json::Value> = serde_json::from_str(recorded).unwrap();
+    let guid = Guid::parse("be268fe2-00cc-41c6-8b7f-0fdb65e25060").unwrap();
+    let named = |name: &str| Named {
+        guid: guid.to_string(),
+        name: name.to_owned(),
+    };
+    let app = App::new(guid, "web", &named("dev"), &named("acme"));
+    let mut group = c.benchmark_group("cloudfoundry");
+    group.throughput(Throughput::Elements(1));
+    for name in ["container_metric", "log_app_out", "http"] {
+        let case = recorded.iter().find(|case| case["name"] == name).unwrap();
+        let message = case["message"].as_str().unwrap().as_bytes();
+        group.bench_function(format!("parse, {name}"), |b| {
+            b.iter(|| dropsonde::parse(black_box(message)).unwrap());
+        });
+        let event = dropsonde::parse(message).unwrap().unwrap();
+        let mut points = Vec::new();
+        group.bench_function(format!("points, {name}"), |b| {
+            b.iter(|| {
+                points.clear();
+                event.points(&app, &mut points);
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group!(
     benches,
     dogstatsd_lines,
@@ -328,6 +359,7 @@ criterion_group!(
     routing,
     digests,
     sets,
-    imports
+    imports,
+    cloudfoundry
 );
 criterion_main!(benches);

@@ -53,13 +53,16 @@ fn line(points: &[Point]) -> String {
         assert_eq!(point.tags, first.tags);
         assert_eq!(point.timestamp, first.timestamp);
         let field = point.suffix.as_deref().unwrap().strip_prefix('.').unwrap();
-        let mark = if point.kind == PointKind::Integer {
-            "i"
-        } else {
-            ""
-        };
         let separator = if index == 0 { ' ' } else { ',' };
-        line += &format!("{separator}{field}={}{mark}", point.value);
+        line += &format!("{separator}{field}=");
+        if point.kind == PointKind::Integer {
+            line += &format!("{}i", point.value);
+        } else {
+            // Not `{}`: of two shortest numbers that are equally near it takes the larger one.
+            let mut buffer = ryu::Buffer::new();
+            let text = buffer.format_finite(point.value);
+            line += text.strip_suffix(".0").unwrap_or(text);
+        }
     }
     format!("{line} {}", first.timestamp.nanos())
 }

@@ -30,6 +30,7 @@ fn main() -> Outcome<()> {
         .into();
     lines(&corpus)?;
     carbon(&corpus)?;
+    envelopes(&corpus)?;
     let sketches = recorded("hll")?.base64("canonical_b64")?;
     let digests = recorded("tdigest")?.base64("data_b64")?;
     forwarded(&corpus, &sketches, &digests)?;
@@ -97,6 +98,16 @@ fn carbon(corpus: &Path) -> Outcome<()> {
                 seeds.add(stream.get(4..).unwrap_or_default())?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Each recorded message of Cloud Foundry.
+fn envelopes(corpus: &Path) -> Outcome<()> {
+    let recorded: Value = serde_json::from_slice(&fs::read(fixtures().join("cf/events.json"))?)?;
+    let mut seeds = Seeds::of(corpus, "dropsonde")?;
+    for message in Recorded(recorded).texts("message") {
+        seeds.add(message.as_bytes())?;
     }
     Ok(())
 }

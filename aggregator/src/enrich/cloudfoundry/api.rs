@@ -111,40 +111,68 @@ impl Api {
             count += apps.len();
             each(apps);
         };
-        match self.version {
-            2 => v2::list(self, self.per_page, most, &mut each).await?,
-            _ => v3::list(self, self.per_page, most, &mut each).await?,
-        }
+        let listed = match self.version {
+            2 => v2::list(self, self.per_page, most, &mut each).await,
+            _ => v3::list(self, self.per_page, most, &mut each).await,
+        };
+        self.tell("list", listed)?;
         Ok(count)
     }
 
     /// Asks for applications, no more than [`Api::at_once`]. What is not in the answer is not there.
     pub(super) async fn look_up(&self, guids: &[Guid]) -> Result<Vec<App>, Failed> {
-        match (self.version, guids) {
-            (2, [guid]) => Ok(v2::look_up(self, *guid).await?.into_iter().collect()),
+        let found = match (self.version, guids) {
+            (2, [guid]) => {
+                let found = v2::look_up(self, *guid).await;
+                found.map(|app| app.into_iter().collect())
+            }
             _ => v3::look_up(self, guids).await,
-        }
+        };
+        self.tell("lookup", found)
     }
 
-    /// Gets page after page. `read` takes what is on one, and gives the link to the next. No more than enough for `most` entries are read.
+    fn tell<T>(&self, question: &'static str, answer: Result<T, Failed>) -> Result<T, Failed> {
+        match &answer {
+            Ok(_) => self.events.answered(),
+            Err(failed) => self.events.failed(question, &failed.why),
+        }
+        answer
+    }
+
+    /// Gets page after page, up to so many. `read` takes what is on one, and gives the link to the next. Says whether the last one was reached.
     pub(super) async fn pages(
         &self,
         endpoint: &'static str,
         path: &str,
         most: usize,
         mut read: impl FnMut(&[u8]) -> Result<Option<String>, Failed>,
-    ) -> Result<(), Failed> {
+    ) -> Result<bool, Failed> {
         let mut uri = on(&self.base, path)?;
-        for _ in 0..=most.div_ceil(self.per_page as usize) {
+        for _ in 0..most {
             let Some(body) = self.get(endpoint, &uri).await? else {
                 return Err(Failed::for_good(format!("{} is not there", uri.path())));
             };
             match read(&body)? {
                 Some(next) => uri = self.link(&next)?,
-                None => return Ok(()),
+                None => return Ok(true),
             }
         }
-        self.events.too_many(most);
+        Ok(false)
+    }
+
+    /// The pages of a list, no more than enough for `most` entries.
+    pub(super) async fn whole_list(
+        &self,
+        endpoint: &'static str,
+        path: &str,
+        most: usize,
+        read: impl FnMut(&[u8]) -> Result<Option<String>, Failed>,
+    ) -> Result<(), Failed> {
+        // One more, since entries come and go between pages.
+        let pages = most.div_ceil(self.per_page as usize) + 1;
+        if !self.pages(endpoint, path, pages, read).await? {
+            self.events.too_many(most);
+        }
         Ok(())
     }
 
@@ -159,27 +187,24 @@ impl Api {
 
     async fn get(&self, endpoint: &'static str, uri: &Uri) -> Result<Option<Bytes>, Failed> {
         let mut tries = 1;
-        let answer = loop {
-            let failed = match self.ask(endpoint, uri).await {
-                Ok(answer) => break Ok(answer),
+        loop {
+            let asked = self.ask(endpoint, uri).await;
+            self.events.tried(asked.is_ok());
+            let failed = match asked {
+                Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             let wait = match failed.again {
-                Again::Never => break Err(failed),
+                Again::Never => return Err(failed),
                 Again::Soon => pause(FIRST_PAUSE, LONGEST_PAUSE, tries - 1),
                 Again::After(wait) => wait,
             };
             if tries == TRIES || wait > self.client.timeout() {
-                break Err(failed);
+                return Err(failed);
             }
             tries += 1;
             sleep(wait).await;
-        };
-        match &answer {
-            Ok(_) => self.events.answered(),
-            Err(failed) => self.events.failed(endpoint, &failed.why),
         }
-        answer
     }
 
     /// Asks once, and with another token once more if that is what is wrong.
@@ -197,20 +222,22 @@ impl Api {
             let token = self.session.instead_of(&token).await?;
             reply = self.request(endpoint, uri, &token.value).await?;
         }
-        let why = || format!("the Cloud Controller {}", reply.said(&[]));
+        let why = format!("the Cloud Controller {}", reply.said(&[]));
         match reply.status.as_u16() {
             200 => Ok(Some(reply.body)),
             404 => Ok(None),
-            429 => match reply.retry_after() {
+            status @ (408 | 429 | 500..) => Err(match reply.retry_after() {
                 Some(wait) => {
-                    *self.closed.lock() = Some(Instant::now() + wait);
+                    // A rate is that of all requests, a fault may be that of one.
+                    if status == 429 {
+                        *self.closed.lock() = Some(Instant::now() + wait);
+                    }
                     let again = Again::After(wait);
-                    Err(Failed { why: why(), again })
+                    Failed { why, again }
                 }
-                None => Err(Failed::soon(why())),
-            },
-            408 | 500.. => Err(Failed::soon(why())),
-            _ => Err(Failed::for_good(why())),
+                None => Failed::soon(why),
+            }),
+            _ => Err(Failed::for_good(why)),
         }
     }
 

@@ -182,13 +182,10 @@ async fn refresh(shared: Arc<Shared>) {
         let listed = shared.api.list(most, |apps| shared.merge(apps)).await;
         let wait = match &listed {
             Ok(_) => every,
-            Err(_) => pause(LIST_AGAIN, every, failures),
+            Err(_) => pause(LIST_AGAIN.min(every), every, failures),
         };
         failures = if listed.is_ok() { 0 } else { failures + 1 };
-        let told = listed.as_ref().map(|count| *count);
-        shared
-            .events
-            .refreshed(told.map_err(|failed| failed.why.as_str()));
+        shared.events.refreshed(listed.ok());
         sleep(wait).await;
     }
 }

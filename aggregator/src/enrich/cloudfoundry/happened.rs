@@ -14,8 +14,10 @@ use crate::point::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     pub(super) stats: Stats,
-    /// The last question had no answer.
+    /// The last request had no answer.
     away: AtomicBool,
+    /// That has been told, of a question in all its tries.
+    told_away: AtomicBool,
     waiting: AtomicUsize,
     told: Repeats<&'static str>,
 }
@@ -43,24 +45,30 @@ impl Events {
             .increment(1);
     }
 
-    /// Whether the last question to the Cloud Controller was left without an answer.
+    /// Whether the last request to the Cloud Controller was left without an answer.
     pub(super) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
 
+    /// A try to ask the Cloud Controller had an answer, or not.
+    pub(super) fn tried(&self, is_answered: bool) {
+        self.away.store(!is_answered, Ordering::Relaxed);
+    }
+
     /// A question was answered, whatever the answer is.
     pub(super) fn answered(&self) {
-        if self.away.swap(false, Ordering::Relaxed) {
+        if self.told_away.swap(false, Ordering::Relaxed) {
             tracing::info!("the Cloud Controller answers again");
         }
     }
 
-    /// A question was not answered, in all its tries.
-    pub(super) fn failed(&self, endpoint: &'static str, why: &str) {
+    /// A question was not answered, in all its tries, or not so that it can be read.
+    pub(super) fn failed(&self, question: &'static str, why: &str) {
         self.away.store(true, Ordering::Relaxed);
+        self.told_away.store(true, Ordering::Relaxed);
         self.stats.cf_fail.add(1);
-        if let Some(more) = self.told.tell(&endpoint) {
-            tracing::warn!(endpoint, why, "no answer from Cloud Foundry{more}");
+        if let Some(more) = self.told.tell(&question) {
+            tracing::warn!(question, why, "no answer from Cloud Foundry{more}");
         }
     }
 
@@ -95,20 +103,14 @@ impl Events {
         }
     }
 
-    /// All applications were listed, or not.
-    pub(super) fn refreshed(&self, listed: Result<usize, &str>) {
-        let outcome = if listed.is_ok() { "ok" } else { "failed" };
+    /// So many applications were listed, or they could not be, which has been told.
+    pub(super) fn refreshed(&self, apps: Option<usize>) {
+        let outcome = if apps.is_some() { "ok" } else { "failed" };
         metrics::CF_REFRESHES.with([outcome.into()]).increment(1);
-        match listed {
-            Ok(apps) => {
-                metrics::CF_REFRESHED.set(Timestamp::now().nanos() as f64);
-                tracing::debug!(apps, "applications listed");
-            }
-            Err(why) => {
-                if let Some(more) = self.told.tell(&"refresh") {
-                    tracing::warn!(why, "applications not listed, what is known stays{more}");
-                }
-            }
+        if let Some(apps) = apps {
+            metrics::CF_REFRESHED.set(Timestamp::now().nanos() as f64);
+            self.stats.refresh.add(1);
+            tracing::debug!(apps, "applications listed");
         }
     }
 

@@ -136,6 +136,17 @@ impl Session {
     /// Another token than the one that the Cloud Controller has refused.
     pub(super) async fn instead_of(&self, refused: &Bearer) -> Result<Bearer, Failed> {
         let mut state = self.state.lock().await;
+        if self.is_fixed() {
+            let held = self.fixed(&mut state).await?;
+            if held.bearer.value == refused.value {
+                return Err(Failed::for_good(
+                    "the token is refused, and is not renewed here",
+                ));
+            }
+            let bearer = held.bearer.clone();
+            state.held = Some(held);
+            return Ok(bearer);
+        }
         match &mut state.held {
             Some(held) if held.bearer.number != refused.number => return Ok(held.bearer.clone()),
             Some(held) => {
@@ -187,11 +198,11 @@ impl Session {
     }
 
     async fn obtain(&self, state: &mut State) -> Result<Held, Failed> {
-        state.count += 1;
-        let config = &self.config;
-        if !config.token.is_empty() || config.token_file.is_some() {
+        if self.is_fixed() {
             return self.fixed(state).await;
         }
+        state.count += 1;
+        let config = &self.config;
         let endpoint = match &state.endpoint {
             Some(endpoint) => endpoint.clone(),
             None => state.endpoint.insert(self.discover().await?).clone(),
@@ -235,18 +246,16 @@ impl Session {
         self.grant(&endpoint, &client, &form, state.count).await
     }
 
-    /// The token of the settings. One that was refused is not tried again.
-    async fn fixed(&self, state: &State) -> Result<Held, Failed> {
+    fn is_fixed(&self) -> bool {
+        !self.config.token.is_empty() || self.config.token_file.is_some()
+    }
+
+    /// The token of the settings, as it is now.
+    async fn fixed(&self, state: &mut State) -> Result<Held, Failed> {
+        state.count += 1;
         let token = secret(&self.config.token, self.config.token_file.as_deref()).await?;
-        let bearer = bearer(&token, state.count)?;
-        let old = state.held.as_ref().map(|held| &held.bearer.value);
-        if old == Some(&bearer.value) {
-            return Err(Failed::for_good(
-                "the token is refused, and it is not renewed here",
-            ));
-        }
         Ok(Held {
-            bearer,
+            bearer: bearer(&token, state.count)?,
             refresh: None,
             renew: None,
             ends: None,

@@ -22,6 +22,8 @@ pub struct Stats {
     pub enrich_fail: Tally,
     /// Questions to the Cloud Controller that it did not answer, or with an error, in all their tries.
     pub cf_fail: Tally,
+    /// Listings of all applications.
+    pub refresh: Tally,
 }
 
 impl Tally {

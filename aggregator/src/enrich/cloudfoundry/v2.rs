@@ -108,7 +108,7 @@ async fn pages<E: DeserializeOwned>(
     mut each: impl FnMut(Resource<E>),
 ) -> Result<(), Failed> {
     let path = format!("/v2/{what}?results-per-page={per_page}");
-    api.pages(what, &path, most, |body| {
+    api.whole_list(what, &path, most, |body| {
         let page: Page<E> = read(what, body)?;
         page.resources.into_iter().for_each(&mut each);
         Ok(page.next_url)

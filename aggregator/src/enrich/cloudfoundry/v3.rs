@@ -84,7 +84,7 @@ pub(super) async fn list(
     each: &mut impl FnMut(Vec<App>),
 ) -> Result<(), Failed> {
     let path = format!("/v3/apps?{INCLUDE}&per_page={per_page}&page=1");
-    api.pages("apps", &path, most, |body| {
+    api.whole_list("apps", &path, most, |body| {
         let (apps, next) = read(api, body)?;
         each(apps);
         Ok(next)
@@ -98,13 +98,18 @@ pub(super) async fn look_up(api: &Api, guids: &[Guid]) -> Result<Vec<App>, Faile
     let (names, count) = (names.join(","), names.len());
     let path = format!("/v3/apps?guids={names}&{INCLUDE}&per_page={count}&page=1");
     let mut found = Vec::new();
-    api.pages("lookup", &path, count, |body| {
+    let read = |body: &[u8]| {
         let (apps, next) = read(api, body)?;
         found.extend(apps);
         Ok(next)
-    })
-    .await?;
-    Ok(found)
+    };
+    // One is enough, unless the Cloud Controller has smaller ones.
+    match api.pages("lookup", &path, count, read).await? {
+        true => Ok(found),
+        false => Err(Failed::for_good(
+            "/v3/apps has more pages than applications were asked for",
+        )),
+    }
 }
 
 fn read(api: &Api, body: &[u8]) -> Result<(Vec<App>, Option<String>), Failed> {
