@@ -254,3 +254,26 @@ fn flags_have_one_dash_or_two() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_pages_are_where_the_originals_are() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, stats::router(7)).await });
+    for (path, wanted) in [
+        ("/stats/app", "\"instance_index\":7"),
+        ("/stats/runtime", "\"uptime_seconds\":"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200") && text.contains("application/json"),
+            "{text}"
+        );
+        assert!(text.contains(wanted), "{text}");
+    }
+}
