@@ -74,7 +74,7 @@ impl Server {
         state
             .seen
             .iter()
-            .filter(|seen| !seen.uri.starts_with("/ping"))
+            .filter(|seen| !seen.uri.contains("/ping"))
             .cloned()
             .collect()
     }
@@ -99,15 +99,19 @@ async fn answer(
         false => text.push_str(std::str::from_utf8(&body).unwrap()),
     }
     let mut state = server.0.lock().unwrap();
-    let is_ping = uri.path() == "/ping";
+    let is_ping = uri.path().ends_with("/ping");
     let refused = state.bad.is_some_and(|bad| text.contains(bad));
     state.seen.push(Seen {
         uri: uri.to_string(),
         headers,
         text,
     });
-    let (status, retry, words) = match state.says.pop_front() {
-        _ if is_ping => (204, "", ""),
+    let said = if is_ping {
+        None
+    } else {
+        state.says.pop_front()
+    };
+    let (status, retry, words) = match said {
         Some(said) => said,
         None if refused => (400, "", r#"{"code":"invalid","message":"a line is bad"}"#),
         None => (204, "", ""),
@@ -400,4 +404,24 @@ fn settings_that_cannot_work_are_told_all_at_once() {
         check("influxdb", &json!({"databse": "x"})),
         ["databse: unknown key, did you mean `database`?"]
     );
+}
+
+#[test]
+fn the_examples_of_the_manual_are_right() {
+    use tributary_node::config::{Environment, parse};
+    let page = include_str!("../../docs/influxdb.md");
+    let examples: Vec<&str> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let read = parse::<tributary_aggregator::config::Config>(
+            "docs/influxdb.md",
+            example,
+            &Environment::default(),
+        );
+        assert!(read.is_ok(), "{}", read.unwrap_err());
+    }
 }

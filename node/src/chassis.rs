@@ -41,6 +41,8 @@ pub trait Program: config::Settings {
     const VERSION: &'static str;
     /// What it is, in one sentence, for `--help`.
     const ABOUT: &'static str;
+    /// What `--help` says below the arguments.
+    const AFTER_HELP: &'static str = "";
     /// Which environment variables override keys.
     const PREFIXES: Prefixes;
     /// The self-metrics of its own, beside the chassis'.

@@ -63,7 +63,8 @@ pub fn parse<P: Program>(arguments: impl IntoIterator<Item = OsString>) -> Resul
     // The arguments' own doc comment would stand in place of the program's words.
     let command = <Args as clap::Args>::augment_args(clap::Command::new(P::NAME))
         .version(P::VERSION)
-        .about(P::ABOUT);
+        .about(P::ABOUT)
+        .after_help(P::AFTER_HELP);
     let command = command.long_about(None);
     command
         .try_get_matches_from(arguments)
