@@ -434,6 +434,7 @@ impl Program for Config {
     const NAME: &'static str = "tributary-aggregator";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const ABOUT: &'static str = "Takes metrics in and aggregates them: an agent beside applications, or a global that merges the whole fleet";
+    const AFTER_HELP: &'static str = "Presets:\n  --preset cf-metrics-refinery  Runs in its place, with its environment; `--preset cf-metrics-refinery -h` tells more";
     const METRICS: &'static [&'static Metric] = crate::metrics::METRICS;
     const PREFIXES: Prefixes = Prefixes {
         ours: "TRIBUTARY_",

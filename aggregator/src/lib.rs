@@ -22,6 +22,7 @@ mod options;
 mod overview;
 pub mod point;
 pub mod points;
+pub mod preset;
 pub mod receipt;
 pub mod sample;
 pub mod sink;
@@ -36,6 +37,10 @@ use tributary_node::cli;
 
 /// The program `tributary-aggregator`: reads its arguments (program name first), runs until a signal, and gives the exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = preset::main(&arguments) {
+        return code;
+    }
     match cli::parse::<config::Config>(arguments) {
         Ok(arguments) => tributary_node::run(&arguments, app::run),
         Err(code) => code,

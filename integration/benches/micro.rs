@@ -17,8 +17,10 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tributary_aggregator::dropsonde::{self, Guid};
 use tributary_aggregator::enrich::cloudfoundry::{App, Named};
-use tributary_aggregator::point::Point;
+use tributary_aggregator::key::Tags;
+use tributary_aggregator::point::{Batch, Point, PointKind, Timestamp};
 use tributary_aggregator::receipt::Receipt;
+use tributary_aggregator::sink::influxdb::line::{LineFormat, LineWriter};
 use tributary_aggregator::sketch::{HyperLogLog, TDigest};
 use tributary_aggregator::source::carbon::{line, path, pickle::Unpickler};
 use tributary_aggregator::source::{Outlets, PointIntake, dogstatsd, registry};
@@ -352,6 +354,61 @@ fn cloudfoundry(c: &mut Criterion) {
     group.finish();
 }
 
+/// Lines for InfluxDB: a request of Cloud Foundry is three fields and nine tags.
+fn influx(c: &mut Criterion) {
+    let tags = Tags::sorted(vec![
+        "app:shop",
+        "app_guid:be268fe2-00cc-41c6-8b7f-0fdb65e25060",
+        "instance:1",
+        "method:GET",
+        "org:acme",
+        "org_guid:20000000-0000-4000-8000-000000000001",
+        "space:dev",
+        "space_guid:10000000-0000-4000-8000-000000000001",
+        "status_code:200",
+    ]);
+    let fields = [
+        (".count", PointKind::Integer, 1.0),
+        (".duration", PointKind::Gauge, 0.012_345_678),
+        (".response_size", PointKind::Integer, 512.0),
+    ];
+    let (base, fields): (Arc<str>, _) = (
+        "http_request".into(),
+        fields.map(|(suffix, kind, value)| (Arc::<str>::from(suffix), kind, value)),
+    );
+    let points = (0..SERIES).flat_map(|event| {
+        let (base, tags) = (Arc::clone(&base), tags.clone());
+        fields.clone().map(move |(suffix, kind, value)| Point {
+            base: Arc::clone(&base),
+            suffix: Some(suffix),
+            tags: tags.clone(),
+            kind,
+            value,
+            timestamp: Timestamp::from_nanos(1_700_000_000_000_000_000 + event as i64),
+            check: None,
+        })
+    });
+    let batch = Batch {
+        points: points.collect(),
+        ..Batch::default()
+    };
+    let mut writer = LineWriter::new(LineFormat::default());
+    let mut out = Vec::new();
+    let mut group = c.benchmark_group("influxdb");
+    group.throughput(Throughput::Elements(batch.points.len() as u64));
+    group.bench_function("lines", |b| {
+        b.iter(|| {
+            out.clear();
+            let mut at = 0;
+            while at < batch.points.len() {
+                at += writer.write(&batch, at..batch.points.len(), &mut out);
+            }
+            black_box(&out);
+        });
+    });
+    group.finish();
+}
+
 criterion_group!(
     benches,
     dogstatsd_lines,
@@ -360,6 +417,7 @@ criterion_group!(
     digests,
     sets,
     imports,
-    cloudfoundry
+    cloudfoundry,
+    influx
 );
 criterion_main!(benches);

@@ -9,6 +9,7 @@ pub mod consul;
 pub mod demo;
 pub mod emit;
 pub mod faults;
+pub mod influxdb;
 pub mod load;
 pub mod manual;
 pub mod metrics;

@@ -507,6 +507,8 @@ fn dashboards_and_alert_rules_use_names_that_exist() {
     let mut files: Vec<PathBuf> = fs::read_dir(root().join("dashboards"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        // That one shows what is stored in InfluxDB.
+        .filter(|path| !path.ends_with("cloudfoundry.json"))
         .collect();
     assert_eq!(files.len(), 3);
     for path in &files {

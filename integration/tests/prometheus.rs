@@ -213,6 +213,10 @@ async fn prometheus_scrapes_a_tier_and_fills_the_dashboards() -> Outcome {
     let mut empty = Vec::new();
     for entry in fs::read_dir(root().join("dashboards"))? {
         let path = entry?.path();
+        if path.ends_with("cloudfoundry.json") {
+            // It asks an InfluxDB.
+            continue;
+        }
         let all = expressions(&path);
         assert!(all.len() > 10, "{}", path.display());
         for expression in all {

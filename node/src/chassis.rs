@@ -8,7 +8,6 @@
 //! Whatever the program does, the process is gone [`Chassis::shutdown_timeout`] after the first signal.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Limits, ListenError, Readiness};
 use crate::cli::{Args, complain, say};
-use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
+use crate::config::{self, Prefixes, Problems, Secret, Size};
 use crate::inherited;
 use crate::lifecycle::{Leaving, Signals};
 use crate::tap::{self, Taps};
@@ -42,6 +41,8 @@ pub trait Program: config::Settings {
     const VERSION: &'static str;
     /// What it is, in one sentence, for `--help`.
     const ABOUT: &'static str;
+    /// What `--help` says below the arguments.
+    const AFTER_HELP: &'static str = "";
     /// Which environment variables override keys.
     const PREFIXES: Prefixes;
     /// The self-metrics of its own, beside the chassis'.
@@ -102,7 +103,7 @@ pub struct Node {
     chassis: Chassis,
     leaving: Leaving,
     /// What SIGHUP reads again.
-    file: Option<PathBuf>,
+    args: Args,
     hang_ups: Arc<watch::Sender<u64>>,
     logs: Option<LogHandle>,
     /// Cancelled when the program has left.
@@ -201,7 +202,7 @@ impl Node {
             config: Arc::new(ArcSwap::from_pointee(config::redacted(settings))),
             leaving: Leaving::new(chassis.shutdown_timeout.get()),
             chassis,
-            file: None,
+            args: Args::default(),
             hang_ups: Arc::default(),
             logs: None,
             gone,
@@ -271,8 +272,8 @@ impl Node {
     }
 
     /// What the settings were read from.
-    pub(crate) fn file(&self) -> Option<PathBuf> {
-        self.file.clone()
+    pub(crate) fn args(&self) -> Args {
+        self.args.clone()
     }
 
     /// The settings in force are these: what the chassis itself can change follows.
@@ -312,14 +313,13 @@ where
     F: FnOnce(P, Node) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
-    let loaded =
-        match config::load::<P>(args.file.as_deref(), &Environment::of_process(P::PREFIXES)) {
-            Ok(loaded) => loaded,
-            Err(problems) => {
-                complain(&problems.to_string());
-                return ExitCode::FAILURE;
-            }
-        };
+    let loaded = match args.load::<P>() {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            complain(&problems.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
     if args.check {
         loaded
             .warnings
@@ -374,7 +374,7 @@ where
         catalog::describe(crate::metrics::METRICS);
         catalog::describe(P::METRICS);
         let node = Node {
-            file: args.file.clone(),
+            args: args.clone(),
             hang_ups,
             logs: guard.logs(),
             ..Node::new(&loaded.settings, recorder)

@@ -1,6 +1,7 @@
 //! The command line that both programs share.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 
 use crate::chassis::Program;
+use crate::config::{self, Environment, Loaded, Problems};
 use crate::telemetry::LogFormat;
 
 /// The arguments of a program.
@@ -22,6 +24,35 @@ pub struct Args {
     /// How log lines look, whatever the settings say.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Settings that the program itself gives, in place of a file.
+    #[arg(skip)]
+    pub given: Option<Given>,
+}
+
+/// Settings that a program makes of something else than a file.
+#[derive(Clone)]
+pub struct Given {
+    /// What problems call them.
+    pub source: String,
+    /// As a file would have them. There may be secrets in it.
+    pub text: String,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Given").field(&self.source).finish()
+    }
+}
+
+impl Args {
+    /// Reads the settings, with the environment laid over them.
+    pub(crate) fn load<P: Program>(&self) -> Result<Loaded<P>, Problems> {
+        let environment = Environment::of_process(P::PREFIXES);
+        match &self.given {
+            Some(Given { source, text }) => config::parse(source, text, &environment),
+            None => config::load(self.file.as_deref(), &environment),
+        }
+    }
 }
 
 /// Reads the command line, program name first.
@@ -32,7 +63,8 @@ pub fn parse<P: Program>(arguments: impl IntoIterator<Item = OsString>) -> Resul
     // The arguments' own doc comment would stand in place of the program's words.
     let command = <Args as clap::Args>::augment_args(clap::Command::new(P::NAME))
         .version(P::VERSION)
-        .about(P::ABOUT);
+        .about(P::ABOUT)
+        .after_help(P::AFTER_HELP);
     let command = command.long_about(None);
     command
         .try_get_matches_from(arguments)
@@ -48,11 +80,11 @@ pub fn exit(error: &clap::Error) -> ExitCode {
 }
 
 /// Writes a line to standard output.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Writes a line to standard error, for what is told before there is a log.
-pub(crate) fn complain(line: &str) {
+pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

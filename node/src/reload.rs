@@ -5,14 +5,12 @@
 //! - what the program cannot change while it runs keeps its value, and each such key is logged as needing a restart;
 //! - `/config` and the chassis's own settings (`debug`, `shutdown_timeout`) follow only what the program took over.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::chassis::{Node, Program};
-use crate::config::{self, Environment, Loaded, Problems};
+use crate::config::{Loaded, Problems};
 
 /// A program whose settings can change while it runs.
 pub trait Reload: Program + Clone + PartialEq + Send + 'static {
@@ -106,9 +104,9 @@ impl<P: Reload> Reloads<P> {
                     // Nobody is left who could ask.
                     std::future::pending::<()>().await;
                 }
-                let file = self.node.file();
+                let args = self.node.args();
                 self.reading
-                    .insert(tokio::task::spawn_blocking(move || read::<P>(file)))
+                    .insert(tokio::task::spawn_blocking(move || args.load::<P>()))
             }
         };
         let read = reading.await;
@@ -148,10 +146,6 @@ impl<P: Reload> Reloads<P> {
         Reloaded { outcome }.emit();
         None
     }
-}
-
-fn read<P: Program>(file: Option<PathBuf>) -> Result<Loaded<P>, Problems> {
-    config::load(file.as_deref(), &Environment::of_process(P::PREFIXES))
 }
 
 /// The keys at the top whose values differ. Values are not told: they may be secret.

@@ -13,6 +13,7 @@ mod outlet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
 use tokio::time::{Instant, timeout_at};
 use tributary_node::consul::Registration;
 use tributary_node::{BoxError, Node, inherited};
@@ -33,6 +34,14 @@ const LET_GO: Duration = Duration::from_secs(1);
 /// # Errors
 /// When something that the settings ask for cannot be had: an address, a file.
 pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
+    run_with(config, node, Router::new()).await
+}
+
+/// Runs an aggregator whose admin server has further `pages`; see [`run`].
+///
+/// # Errors
+/// As there.
+pub async fn run_with(config: Config, node: Node, pages: Router) -> Result<(), BoxError> {
     let ready = node.readiness.condition("start", "starting");
     let table = Table::new(TableConfig {
         extend_tags: config.extend_tags.clone(),
@@ -49,7 +58,8 @@ pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
     let grpc_address = doors.grpc_address();
     let mut flusher = Flusher::start(&config, table.clone())?;
     let import = import::http::router(intake.clone(), config.import_max_size.as_usize());
-    node.serve_admin(import.merge(flusher.pages())).await?;
+    node.serve_admin(import.merge(flusher.pages()).merge(pages))
+        .await?;
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
     let points = flusher.outlet();
     let doors = doors.open(&config, table, points, Arc::clone(&intake), &node.readiness)?;
