@@ -9,6 +9,7 @@ use super::client::NoReply;
 use super::stats::Stats;
 use crate::metrics;
 use crate::point::Timestamp;
+use crate::preset::stats;
 
 /// Tells what happens to one enricher.
 #[derive(Debug, Default)]
@@ -67,6 +68,7 @@ impl Events {
         self.away.store(true, Ordering::Relaxed);
         self.told_away.store(true, Ordering::Relaxed);
         self.stats.cf_fail.add(1);
+        stats::note_cf_failed(1);
         if let Some(more) = self.told.tell(&question) {
             tracing::warn!(question, why, "no answer from Cloud Foundry{more}");
         }
@@ -135,6 +137,7 @@ impl Events {
         if count > 0 {
             metrics::CF_ENRICHED.increment(count);
             self.stats.enrich.add(count);
+            stats::note_enriched(count);
         }
     }
 
@@ -143,6 +146,7 @@ impl Events {
         if count > 0 {
             metrics::CF_PASSED.with([cause.into()]).increment(count);
             self.stats.enrich_fail.add(count);
+            stats::note_enrich_failed(count);
         }
     }
 

@@ -10,6 +10,7 @@ use super::dead_letter::{DeadLetters, Letter};
 use super::event::Events;
 use super::format::{Format, Message, Poison, Reading};
 use super::{Batch, Read, Shared};
+use crate::preset::stats;
 use crate::receipt::Receipt;
 use crate::source::Outlets;
 
@@ -37,12 +38,14 @@ impl Pipeline {
         let mut points = Vec::new();
         let mut letters = Vec::new();
         let mut unread = false;
+        let mut stored = 0;
         for part in by_format(messages) {
             let Part {
                 format,
                 keys,
                 messages,
             } = part;
+            stats::note_consumed(messages.len() as u64);
             let readings = format.read(&messages).await;
             debug_assert_eq!(readings.len(), messages.len(), "one for each message");
             for ((key, message), reading) in keys.iter().zip(&messages).zip(readings) {
@@ -52,6 +55,7 @@ impl Pipeline {
                     again,
                 } = reading;
                 unread |= again;
+                stored += u64::from(!more.is_empty());
                 points.extend(more);
                 for poison in poison {
                     self.poison(key, message, &poison, &mut letters);
@@ -62,6 +66,7 @@ impl Pipeline {
         self.shared.state().ledger.read(&mut ticket, count);
         let (receipt, pending) = Receipt::new();
         if count > 0 {
+            stats::note_handed(stored);
             self.outlets.points.pass(points, receipt);
         } else {
             drop(receipt);
@@ -83,6 +88,8 @@ impl Pipeline {
             };
             if lost {
                 events.lost(again);
+            } else {
+                stats::note_written(stored);
             }
             shared.settled.notify_all();
         };
