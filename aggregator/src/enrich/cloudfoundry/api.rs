@@ -216,29 +216,30 @@ impl Api {
             let again = Again::After(left);
             return Err(Failed { why, again });
         }
-        let token = self.session.token().await?;
+        let mut token = self.session.token().await?;
         let mut reply = self.request(endpoint, uri, &token.value).await?;
         if reply.status == 401 {
-            let token = self.session.instead_of(&token).await?;
+            token = self.session.instead_of(&token).await?;
             reply = self.request(endpoint, uri, &token.value).await?;
         }
-        let why = format!("the Cloud Controller {}", reply.said(&[]));
         match reply.status.as_u16() {
-            200 => Ok(Some(reply.body)),
-            404 => Ok(None),
-            status @ (408 | 429 | 500..) => Err(match reply.retry_after() {
-                Some(wait) => {
-                    // A rate is that of all requests, a fault may be that of one.
-                    if status == 429 {
-                        *self.closed.lock() = Some(Instant::now() + wait);
-                    }
-                    let again = Again::After(wait);
-                    Failed { why, again }
-                }
-                None => Failed::soon(why),
-            }),
-            _ => Err(Failed::for_good(why)),
+            200 => return Ok(Some(reply.body)),
+            404 => return Ok(None),
+            _ => {}
         }
+        let why = format!("the Cloud Controller {}", reply.said(&[token.secret()]));
+        Err(match (reply.status.as_u16(), reply.retry_after()) {
+            (status @ (408 | 429 | 500..), Some(wait)) => {
+                // A rate is that of all requests, a fault may be that of one.
+                if status == 429 {
+                    *self.closed.lock() = Some(Instant::now() + wait);
+                }
+                let again = Again::After(wait);
+                Failed { why, again }
+            }
+            (408 | 429 | 500.., None) => Failed::soon(why),
+            _ => Failed::for_good(why),
+        })
     }
 
     async fn request(

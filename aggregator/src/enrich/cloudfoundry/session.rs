@@ -95,6 +95,8 @@ struct Info {
     authorization_endpoint: Option<String>,
 }
 
+/// In front of a token.
+const BEARER: &str = "bearer ";
 /// How long before its end a token is renewed, at most; one that is shorter has a tenth of its life left.
 const MARGIN: Duration = Duration::from_secs(60);
 /// How long a token that is still good is used after a renewal that failed, before another is tried.
@@ -105,6 +107,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(300);
 /// Longer than any secret; a path that is a device must not fill the memory.
 const LONGEST_SECRET: u64 = 64 * 1024;
+
+impl Bearer {
+    /// The token alone, for whoever must not show it.
+    pub(super) fn secret(&self) -> &str {
+        let text = self.value.to_str().unwrap_or_default();
+        text.strip_prefix(BEARER).unwrap_or(text)
+    }
+}
 
 impl Session {
     pub(super) fn new(
@@ -370,7 +380,7 @@ fn bearer(token: &Secret, number: u64) -> Result<Bearer, Failed> {
     if token.is_empty() {
         return Err(unusable());
     }
-    let text = format!("bearer {}", token.expose());
+    let text = format!("{BEARER}{}", token.expose());
     let mut value = HeaderValue::try_from(text).map_err(|_| unusable())?;
     value.set_sensitive(true);
     Ok(Bearer { value, number })
