@@ -95,8 +95,8 @@ pub struct CloudFoundryConfig {
     #[serde(default = "default_max_apps")]
     pub max_apps: usize,
 
-    /// What becomes of events of applications that are not known while the Cloud Controller cannot be asked. `wait`: they wait until it can, and
-    /// everything behind them too, so that nothing is lost; `pass`: they are counted and left out after three tries. Default: `wait`.
+    /// What becomes of events of applications that are not known while the Cloud Controller cannot be asked. `wait`: they wait until it can, while
+    /// others go on, so that nothing is lost; `pass`: they are counted and left out after three tries. Default: `wait`.
     #[serde(default)]
     pub on_unavailable: OnUnavailable,
 

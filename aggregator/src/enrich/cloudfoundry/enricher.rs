@@ -19,6 +19,15 @@ pub struct Enricher {
     _stop: DropGuard,
 }
 
+/// What is known of events at once, each with its place among them.
+#[derive(Debug, Default)]
+pub struct AtOnce {
+    /// Their points, or why there are none.
+    pub settled: Vec<(usize, Result<Vec<Point>, Passed>)>,
+    /// Somebody has to be asked.
+    pub waiting: Vec<(usize, Event)>,
+}
+
 /// Why there are no points of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Passed {
@@ -83,6 +92,27 @@ impl Enricher {
         }))
     }
 
+    /// What can be said without asking anybody: for events of applications that are known, or known not to be there. The others have to wait; they are for
+    /// [`events`](Self::events).
+    pub fn at_once(&self, events: Vec<Event>) -> AtOnce {
+        let Looked { outcomes, .. } = self.shared.look(events.iter().map(|event| event.app));
+        let mut said = AtOnce::default();
+        for (place, (event, outcome)) in events.into_iter().zip(outcomes).enumerate() {
+            match outcome {
+                Some(Outcome::App(app)) => {
+                    let mut points = Vec::new();
+                    event.points(&app, &mut points);
+                    said.settled.push((place, Ok(points)));
+                }
+                Some(Outcome::Unknown) => said.settled.push((place, Err(Passed::UnknownApp))),
+                None if event.app.is_none() => said.settled.push((place, Err(Passed::NoApp))),
+                Some(Outcome::Unavailable) | None => said.waiting.push((place, event)),
+            }
+        }
+        self.count(said.settled.iter().map(|(_, result)| result));
+        said
+    }
+
     /// The points of each event, in order, or why there are none.
     ///
     /// It takes as long as the Cloud Controller needs to say what it knows of the applications that are not known yet. While that cannot be asked, and
@@ -112,7 +142,7 @@ impl Enricher {
                 Some(Outcome::Unavailable) | None => Err(Passed::Unavailable),
             });
         let made: Vec<_> = made.collect();
-        self.count(&made);
+        self.count(made.iter());
         made
     }
 
@@ -161,11 +191,11 @@ impl Enricher {
         }
     }
 
-    fn count(&self, made: &[Result<Vec<Point>, Passed>]) {
+    fn count<'r>(&self, made: impl Iterator<Item = &'r Result<Vec<Point>, Passed>> + Clone) {
         use Passed::{NoApp, Stopping, Unavailable, UnknownApp};
-        let count = |which| made.iter().filter(|result| **result == Err(which)).count() as u64;
+        let count = |which| made.clone().filter(|result| **result == Err(which)).count() as u64;
         let events = &self.shared.events;
-        events.enriched(made.iter().filter(|result| result.is_ok()).count() as u64);
+        events.enriched(made.clone().filter(|result| result.is_ok()).count() as u64);
         for passed in [NoApp, UnknownApp, Unavailable] {
             events.passed(passed.cause(), count(passed));
         }

@@ -25,7 +25,7 @@ mod v3;
 
 pub use app::{App, Named};
 pub use config::{CloudFoundryConfig, OnUnavailable};
-pub use enricher::{Enricher, Passed};
+pub use enricher::{AtOnce, Enricher, Passed};
 pub use stats::{Stats, Tally};
 
 pub(crate) use app::TagWriter;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::coop::consume_budget;
 
 use super::dead_letter::{DeadLetters, Letter};
 use super::event::Events;
-use super::format::{Format, Message, Poison, Reading};
+use super::format::{Format, Message, Poison, Reading, Readings};
 use super::{Batch, Read, Shared};
 use crate::preset::stats;
 use crate::receipt::Receipt;
@@ -37,7 +38,7 @@ impl Pipeline {
         } = batch;
         let mut points = Vec::new();
         let mut letters = Vec::new();
-        let mut unread = false;
+        let mut laters = Vec::new();
         let mut stored = 0;
         for part in by_format(messages) {
             let Part {
@@ -46,15 +47,14 @@ impl Pipeline {
                 messages,
             } = part;
             stats::note_consumed(messages.len() as u64);
-            let readings = format.read(&messages).await;
-            debug_assert_eq!(readings.len(), messages.len(), "one for each message");
-            for ((key, message), reading) in keys.iter().zip(&messages).zip(readings) {
+            let Readings { each, later } = format.read(&messages).await;
+            laters.extend(later);
+            debug_assert_eq!(each.len(), messages.len(), "one for each message");
+            for ((key, message), reading) in keys.iter().zip(&messages).zip(each) {
                 let Reading {
                     points: more,
                     poison,
-                    again,
                 } = reading;
-                unread |= again;
                 stored += u64::from(!more.is_empty());
                 points.extend(more);
                 for poison in poison {
@@ -62,19 +62,30 @@ impl Pipeline {
                 }
             }
         }
-        let count = points.len();
+        let mut count = points.len();
         self.shared.state().ledger.read(&mut ticket, count);
         let (receipt, pending) = Receipt::new();
         if count > 0 {
             stats::note_handed(stored);
-            self.outlets.points.pass(points, receipt);
-        } else {
-            drop(receipt);
+            self.outlets.points.pass(points, receipt.clone());
         }
         let (shared, events) = (Arc::clone(&self.shared), Arc::clone(&self.events));
         let dead_letters = Arc::clone(&self.dead_letters);
+        let outlets = Arc::clone(&self.outlets.points);
         let abandoned = shared.abandoned.clone();
         let settle = async move {
+            let mut unread = false;
+            for later in join_all(laters).await {
+                unread |= later.again;
+                stored += later.messages;
+                count += later.points.len();
+                shared.state().ledger.read(&mut ticket, later.points.len());
+                if !later.points.is_empty() {
+                    stats::note_handed(later.messages);
+                    outlets.pass(later.points, receipt.clone());
+                }
+            }
+            drop(receipt);
             dead_letters.send(letters, &events).await;
             let fate = pending.fate().await;
             let lost = unread || fate.lost > fate.refused;

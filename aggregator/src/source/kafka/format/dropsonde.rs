@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Format, Message, Poison, Reading};
+use super::{Format, Later, Message, Poison, Reading, Readings};
 use crate::dropsonde::{self, Event};
-use crate::enrich::cloudfoundry::{Enricher, Passed};
+use crate::enrich::cloudfoundry::{AtOnce, Enricher, Passed};
 
 pub(super) struct Dropsonde(pub(super) Arc<Enricher>);
 
 #[async_trait]
 impl Format for Dropsonde {
-    async fn read(&self, messages: &[Message]) -> Vec<Reading> {
-        let mut readings = Vec::with_capacity(messages.len());
-        // All at once, so that what is not known is asked for in one request.
+    async fn read(&self, messages: &[Message]) -> Readings {
+        let mut each = Vec::with_capacity(messages.len());
         let mut events: Vec<Event> = Vec::new();
         let mut places = Vec::new();
         for (place, message) in messages.iter().enumerate() {
@@ -31,20 +30,37 @@ impl Format for Dropsonde {
                     part: None,
                 }),
             }
-            readings.push(reading);
+            each.push(reading);
         }
-        let made = self.0.events(events).await;
-        for (place, result) in places.into_iter().zip(made) {
-            let Some(reading) = readings.get_mut(place) else {
-                continue;
-            };
-            match result {
-                Ok(points) => reading.points = points,
-                Err(Passed::Stopping) => reading.again = true,
-                // Counted where it was found.
-                Err(Passed::NoApp | Passed::UnknownApp | Passed::Unavailable) => {}
+        let AtOnce { settled, waiting } = self.0.at_once(events);
+        for (place, result) in settled {
+            let reading = places.get(place).and_then(|place| each.get_mut(*place));
+            // Why there are no points is counted where it was found.
+            if let (Some(reading), Ok(points)) = (reading, result) {
+                reading.points = points;
             }
         }
-        readings
+        let waiting: Vec<Event> = waiting.into_iter().map(|(_, event)| event).collect();
+        let later = (!waiting.is_empty()).then(|| {
+            let enricher = Arc::clone(&self.0);
+            Box::pin(async move { named(&enricher, waiting).await }) as _
+        });
+        Readings { each, later }
     }
+}
+
+/// Events of applications that nobody had asked for before.
+async fn named(enricher: &Enricher, events: Vec<Event>) -> Later {
+    let mut later = Later::default();
+    for result in enricher.events(events).await {
+        match result {
+            Ok(points) => {
+                later.points.extend(points);
+                later.messages += 1;
+            }
+            Err(Passed::Stopping) => later.again = true,
+            Err(Passed::NoApp | Passed::UnknownApp | Passed::Unavailable) => {}
+        }
+    }
+    later
 }

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 
-use super::{Format, Message, Reading, read_lines};
+use super::{Format, Message, Readings, read_lines};
 use crate::kafka::json;
 
 pub(super) struct TributaryJson;
 
 #[async_trait]
 impl Format for TributaryJson {
-    async fn read(&self, messages: &[Message]) -> Vec<Reading> {
+    async fn read(&self, messages: &[Message]) -> Readings {
         let read = |message: &Message| {
             read_lines(&message.payload, |line| {
                 if line.trim_ascii().is_empty() {
@@ -20,6 +20,6 @@ impl Format for TributaryJson {
                     .map_err(|error| (error.cause(), error))
             })
         };
-        messages.iter().map(read).collect()
+        messages.iter().map(read).collect::<Vec<_>>().into()
     }
 }

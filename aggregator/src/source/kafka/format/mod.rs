@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -67,8 +68,30 @@ pub(super) struct Reading {
     pub(super) points: Vec<Point>,
     /// What could not be read.
     pub(super) poison: Vec<Poison>,
-    /// The program ends before it is known what is in it: it is not done with, and has to be read again.
+}
+
+/// What the messages of a batch turned out to be.
+pub(super) struct Readings {
+    /// One for each message, in order.
+    pub(super) each: Vec<Reading>,
+    /// What somebody has to be asked for first. The batch is not done with before that, and others go on meanwhile.
+    pub(super) later: Option<BoxFuture<'static, Later>>,
+}
+
+/// What was waited for.
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    pub(super) points: Vec<Point>,
+    /// Of how many messages they are.
+    pub(super) messages: u64,
+    /// The program ends before all is known: the batch has to be read again.
     pub(super) again: bool,
+}
+
+impl From<Vec<Reading>> for Readings {
+    fn from(each: Vec<Reading>) -> Self {
+        Self { each, later: None }
+    }
 }
 
 /// Bytes that nobody can read, however often they are.
@@ -82,11 +105,11 @@ pub(super) struct Poison {
     pub(super) part: Option<Range<usize>>,
 }
 
-/// Reads messages of one sort. It must not wait without bound: no further batch is read meanwhile.
+/// Reads messages of one sort. It must not wait: no further batch is read meanwhile.
 #[async_trait]
 pub(super) trait Format: Send + Sync {
-    /// One reading for each message, in order.
-    async fn read(&self, messages: &[Message]) -> Vec<Reading>;
+    /// What they are.
+    async fn read(&self, messages: &[Message]) -> Readings;
 }
 
 /// Reads each line of a payload; a bad one costs only itself. What is empty, or white space, is no line. The error is a cause and a detail.
@@ -125,7 +148,12 @@ mod tests {
             key: None,
             payload: payload.to_vec(),
         };
-        name.reader(None).unwrap().read(&[message]).await.remove(0)
+        name.reader(None)
+            .unwrap()
+            .read(&[message])
+            .await
+            .each
+            .remove(0)
     }
 
     #[tokio::test]
