@@ -196,7 +196,10 @@ impl Reloaded<'_> {
                     problems = problems.len(),
                     "settings refused, going on as before"
                 );
-                ("refused", "settings refused, going on as before: see the log")
+                (
+                    "refused",
+                    "settings refused, going on as before: see the log",
+                )
             }
             Outcome::Failed(why) => {
                 tracing::error!(%why, "settings cannot be applied, going on as before");
