@@ -9,6 +9,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::sockopt::RcvBuf;
+use nix::sys::socket::{getsockopt, setsockopt};
 use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
@@ -299,6 +302,41 @@ fn yaml_lines(settings: &serde_json::Value) -> String {
     keys.iter()
         .map(|(key, value)| format!("{key}: {value}\n"))
         .collect()
+}
+
+#[tokio::test]
+async fn a_socket_keeps_the_buffer_that_its_unit_gave_it() -> Outcome {
+    let directory = TempDir::new()?;
+    let programs = installed()?;
+    let file = directory.path().join("agent.yaml");
+    // What the unit says, and systems allow everybody; less than the agent asks for where nobody has said anything.
+    for (asked, kept) in [(Some(100_000), true), (None, false)] {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        if let Some(asked) = asked {
+            setsockopt(&socket, RcvBuf, &asked)?;
+        }
+        let before = getsockopt(&socket, RcvBuf)?;
+        let http = free_address()?;
+        let listens = format!("udp://{}", socket.local_addr()?);
+        let settings = json!({"statsd_listen_addresses": [listens], "http_address": http});
+        fs::write(&file, settings.to_string())?;
+        let _agent = Running(
+            Command::new("/bin/sh")
+                .arg("-c")
+                .arg(r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&0 0</dev/null"#)
+                .arg(programs.path().join("tributary-aggregator"))
+                .arg("-f")
+                .arg(&file)
+                .stdin(Stdio::from(OwnedFd::from(socket.try_clone()?)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?,
+        );
+        wait_for("the agent", async || get(&http, "/ready").await.ok()).await?;
+        let after = getsockopt(&socket, RcvBuf)?;
+        assert_eq!(after == before, kept, "{before} and {after}");
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -119,7 +119,10 @@ impl Bound {
             ListenAddress::Udp(_) | ListenAddress::UnixDatagram(_) => {
                 for socket in &sockets {
                     socket.set_nonblocking(false)?;
-                    size_buffer(socket, config, address)?;
+                    // Whoever opened it may go beyond what this process is allowed, and has something waiting in it.
+                    if !is_sized(socket)? {
+                        size_buffer(socket, config, address)?;
+                    }
                 }
                 let readers = match address {
                     ListenAddress::Udp(_) => config.num_readers,
@@ -241,6 +244,12 @@ fn open_unix<T>(
         }
         UnixName::Abstract(name) => Ok((None, bind(&UnixAddr::from_abstract_name(name)?)?)),
     }
+}
+
+/// Whether somebody has given it another receive buffer than sockets get by themselves.
+fn is_sized(socket: &Socket) -> io::Result<bool> {
+    let fresh = Socket::new(socket.domain()?, Type::DGRAM, None)?;
+    Ok(socket.recv_buffer_size()? != fresh.recv_buffer_size()?)
 }
 
 /// Asks for the receive buffer, and says so when the system's limit gives less.
