@@ -305,12 +305,13 @@ fn yaml_lines(settings: &serde_json::Value) -> String {
 }
 
 #[tokio::test]
-async fn a_socket_keeps_the_buffer_that_its_unit_gave_it() -> Outcome {
+async fn a_socket_is_given_a_larger_buffer_than_its_unit_gave_it_and_never_a_smaller_one() -> Outcome
+{
     let directory = TempDir::new()?;
     let programs = installed()?;
     let file = directory.path().join("agent.yaml");
-    // What the unit says, and systems allow everybody; less than the agent asks for where nobody has said anything.
-    for (asked, kept) in [(Some(100_000), true), (None, false)] {
+    // More than the agent asks for, and less.
+    for (asked, wanted, kept) in [(Some(100_000), "64KiB", true), (None, "2MiB", false)] {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         if let Some(asked) = asked {
             setsockopt(&socket, RcvBuf, &asked)?;
@@ -318,7 +319,7 @@ async fn a_socket_keeps_the_buffer_that_its_unit_gave_it() -> Outcome {
         let before = getsockopt(&socket, RcvBuf)?;
         let http = free_address()?;
         let listens = format!("udp://{}", socket.local_addr()?);
-        let settings = json!({"statsd_listen_addresses": [listens], "http_address": http});
+        let settings = json!({"statsd_listen_addresses": [listens], "http_address": http, "read_buffer_size_bytes": wanted});
         fs::write(&file, settings.to_string())?;
         let _agent = Running(
             Command::new("/bin/sh")

@@ -44,7 +44,7 @@ pub(crate) enum Unwell {
 }
 
 /// For each step: connecting, being answered.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Far more than a reason takes.
 const LONGEST_ANSWER: u64 = 64 * 1024;
 

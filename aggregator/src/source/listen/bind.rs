@@ -119,8 +119,8 @@ impl Bound {
             ListenAddress::Udp(_) | ListenAddress::UnixDatagram(_) => {
                 for socket in &sockets {
                     socket.set_nonblocking(false)?;
-                    // Whoever opened it may go beyond what this process is allowed, and has something waiting in it.
-                    if !is_sized(socket)? {
+                    // Whoever opened it may go beyond what this process is allowed.
+                    if could_be_larger(socket, config)? {
                         size_buffer(socket, config, address)?;
                     }
                 }
@@ -246,10 +246,13 @@ fn open_unix<T>(
     }
 }
 
-/// Whether somebody has given it another receive buffer than sockets get by themselves.
-fn is_sized(socket: &Socket) -> io::Result<bool> {
+/// Whether asking for the receive buffer would give a larger one than it has.
+fn could_be_larger(socket: &Socket, config: &StatsdConfig) -> io::Result<bool> {
     let fresh = Socket::new(socket.domain()?, Type::DGRAM, None)?;
-    Ok(socket.recv_buffer_size()? != fresh.recv_buffer_size()?)
+    if config.read_buffer_size_bytes != 0 {
+        fresh.set_recv_buffer_size(config.read_buffer_size_bytes)?;
+    }
+    Ok(fresh.recv_buffer_size()? > socket.recv_buffer_size()?)
 }
 
 /// Asks for the receive buffer, and says so when the system's limit gives less.
