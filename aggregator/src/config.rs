@@ -44,7 +44,8 @@ pub struct Config {
     /// The receive buffer to ask the system for, for each datagram socket. Bigger ones ride out longer bursts; the system's limit is
     /// `net.core.rmem_max`. 0 leaves the system's own default. Where UDP is dense (some thousand datagrams a second), a reader that has emptied its
     /// socket waits for up to a millisecond before it reads on, because being woken for each datagram would cost more CPU than reading it; a small
-    /// buffer makes that shorter, so that most of it stays empty.
+    /// buffer makes that shorter, so that most of it stays empty. An inherited socket is
+    /// only ever enlarged: a unit's `ReceiveBuffer=` may go beyond that limit.
     pub read_buffer_size_bytes: Size,
 
     /// Datagrams longer than this are dropped whole and counted. DogStatsD clients on Unix sockets send up to 8192 bytes; Veneur's default of 4096 drops those.

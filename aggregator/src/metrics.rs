@@ -219,6 +219,9 @@ tributary_node::catalogue! {
     Counter SINK_METRICS_DROPPED = "sink.metrics_dropped_total", tags: [sink_name, sink_kind, reason], unit: "points",
         meaning: "Points that were meant for the sink and are lost: queue_full, write_error, shutdown.",
         worry: "Any increase: the sink's service misses points.";
+    Gauge SINK_QUEUE_FILL = "sink.queue_fill_ratio", tags: [sink_name, sink_kind], unit: "ratio",
+        meaning: "What still waits for the sink when the next points come, as a share of its queue_points.",
+        worry: "It grows: the sink's service is slower than the points come, or away. At 1 the oldest are lost.";
     Counter SINK_EVENTS_FLUSHED = "sink.events_flushed_total", tags: [sink_name, sink_kind], unit: "events",
         meaning: "Events that the sink has written.",
         worry: "";

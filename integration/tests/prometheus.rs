@@ -10,11 +10,15 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tributary_integration::consul::fetched;
 use tributary_integration::tier::{Binaries, Tier, free_address, get, wait_for};
+
+/// Whoever has it may send to the agent's flux.
+const FLUX_KEY: &str = "0123456789abcdefghijklmnopqrstuv";
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -158,14 +162,36 @@ fn expressions(path: &Path) -> Vec<String> {
 )]
 async fn prometheus_scrapes_a_tier_and_fills_the_dashboards() -> Outcome {
     let tier = Tier::new(Binaries::of(env!("CARGO_BIN_EXE_tributary")))?;
-    let global = tier.global("g").start().await?;
+    // What the agent writes to Graphite the global takes as carbon, so that panels of both have something to show.
+    let (carbon, flux) = (free_address()?, free_address()?);
+    let global = tier
+        .global("g")
+        .with(
+            "sources",
+            json!([{"kind": "carbon", "config": {"pickle": carbon}}]),
+        )
+        .start()
+        .await?;
     let proxy = tier
         .proxy("p")
         .destination(&global.grpc)
         .with("stats_interval", json!("1s"))
         .start()
         .await?;
-    let agent = tier.agent("a").forward_to(&proxy.grpc).start().await?;
+    let agent = tier
+        .agent("a")
+        .forward_to(&proxy.grpc)
+        .with("history", json!({}))
+        .with(
+            "metric_sinks",
+            json!([{"kind": "graphite", "config": {"destinations": [carbon]}}]),
+        )
+        .with(
+            "sources",
+            json!([{"kind": "flux", "config": {"address": flux, "self_api_key": FLUX_KEY}}]),
+        )
+        .start()
+        .await?;
     let prometheus = Prometheus::start(&[
         ("proxy", &[&proxy.http]),
         ("aggregator", &[&global.http, &agent.http]),
@@ -178,7 +204,15 @@ async fn prometheus_scrapes_a_tier_and_fills_the_dashboards() -> Outcome {
         proxy.http, global.grpc
     );
     wait_for("Prometheus to have seen a rate", async || {
-        agent.send("t:1|ms\nc:1|c|#veneurglobalonly").ok()?;
+        agent.send("t:1|ms\nc:1|c|#veneurglobalonly\nl:1|c").ok()?;
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        let point = format!("metric=f&value=1&timestamp={seconds}&key={FLUX_KEY}");
+        for (address, path) in [
+            (&flux, format!("/flux/metric_data?{point}")),
+            (&agent.http, "/render?target=*".to_owned()),
+        ] {
+            get(address, &path).await.ok()?;
+        }
         // Each of these has a rate once it was scraped twice.
         for counter in [
             counted.as_str(),
@@ -186,6 +220,9 @@ async fn prometheus_scrapes_a_tier_and_fills_the_dashboards() -> Outcome {
             "veneur_forward_post_metrics_total",
             "veneur_worker_metrics_imported_total",
             "veneur_sink_metrics_flushed_total",
+            "veneur_carbon_points_total",
+            "veneur_flux_points_total",
+            "veneur_history_queries_total",
         ] {
             let rate = format!("sum(rate({counter}[10s])) > 0");
             if prometheus.query(&rate).await.unwrap().is_empty() {
@@ -242,6 +279,8 @@ async fn prometheus_scrapes_a_tier_and_fills_the_dashboards() -> Outcome {
             "flushed_metrics{",
             "discoverer_update",
             "backlog",
+            "evicted",
+            "spooled",
         ]
         .iter()
         .any(|word| expression.contains(word))

@@ -23,8 +23,10 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Limits, ListenError, Readiness};
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Prefixes, Problems, Secret, Size};
+use crate::health;
 use crate::inherited;
 use crate::lifecycle::{Leaving, Signals};
+use crate::supervisor;
 use crate::tap::{self, Taps};
 use crate::telemetry::catalog::{self, Metric};
 use crate::telemetry::{self, Level, LogFormat, LogHandle, Logging, Recorder};
@@ -250,6 +252,14 @@ impl Node {
         Ok(Some(address))
     }
 
+    /// Everything listens: to be called once, by the program. Tells whoever started this process, and of sockets that were handed over and that
+    /// nobody has asked for: what is sent to them waits in vain.
+    pub fn started(&self) {
+        inherited::warn_of_unused();
+        supervisor::started();
+        self.tasks.spawn(supervisor::keep_alive(self.gone.clone()));
+    }
+
     /// From the moment it has to leave, `/ready` says so.
     fn drain_on_stop(&self) {
         let (stop, gone, readiness) =
@@ -327,6 +337,18 @@ where
             .for_each(|warning| complain(&format!("warning: {warning}")));
         say("ok");
         return ExitCode::SUCCESS;
+    }
+    if let Some(question) = args.healthcheck {
+        return match health::ask(&loaded.settings.chassis(), question) {
+            Ok(()) => {
+                say("ok");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                complain(&error.to_string());
+                ExitCode::FAILURE
+            }
+        };
     }
     let telemetry = loaded.settings.chassis().telemetry(args);
     let unusable = inherited::adopt();

@@ -10,6 +10,7 @@ use clap::FromArgMatches as _;
 
 use crate::chassis::Program;
 use crate::config::{self, Environment, Loaded, Problems};
+use crate::health::Question;
 use crate::telemetry::LogFormat;
 
 /// The arguments of a program.
@@ -21,6 +22,17 @@ pub struct Args {
     /// Say what is wrong with the settings, or ok, and leave.
     #[arg(long)]
     pub check: bool,
+    /// Ask the process on this host that runs with these settings, at http_address, whether it is alive or ready; the exit code is 0 if it is.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "QUESTION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "alive",
+        conflicts_with = "check"
+    )]
+    pub healthcheck: Option<Question>,
     /// How log lines look, whatever the settings say.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -54,8 +54,8 @@ pub fn take(kind: Type, is_wanted: impl Fn(&SockAddr) -> bool) -> Vec<Socket> {
         .collect()
 }
 
-/// Tells of sockets that nobody has asked for: what is sent to them waits in vain. To be called when everything listens.
-pub fn warn_of_unused() {
+/// Tells of sockets that nobody has asked for: what is sent to them waits in vain.
+pub(crate) fn warn_of_unused() {
     for socket in SOCKETS.lock().iter() {
         tracing::warn!(
             address = %shown(socket),

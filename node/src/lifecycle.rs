@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::supervisor;
+
 /// The signals that this process listens to.
 #[derive(Debug)]
 pub struct Signals {
@@ -70,6 +72,7 @@ impl Signals {
             tracing::info!("SIGHUP ignored, settings are read at start only");
             return;
         }
+        supervisor::reloading();
         self.hang_ups.send_modify(|count| *count += 1);
     }
 
@@ -78,6 +81,7 @@ impl Signals {
         let cause = self.next_stop().await;
         tracing::info!(signal = cause.name(), "stopping");
         leaving.begin();
+        supervisor::stopping(leaving.gone_by().saturating_duration_since(Instant::now()));
         stop.cancel();
         let cause = self.next_stop().await;
         tracing::warn!(

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::chassis::{Node, Program};
 use crate::config::{Loaded, Problems};
+use crate::supervisor;
 
 /// A program whose settings can change while it runs.
 pub trait Reload: Program + Clone + PartialEq + Send + 'static {
@@ -172,14 +173,14 @@ fn differing<P: Program>(one: &P, other: &P) -> Vec<String> {
 
 impl Reloaded<'_> {
     fn emit(&self) {
-        let outcome = match self.outcome {
+        let (outcome, told) = match self.outcome {
             Outcome::Applied(keys) => {
                 tracing::info!(?keys, "settings read again and applied");
-                "applied"
+                ("applied", "settings read again and applied")
             }
             Outcome::Unchanged => {
                 tracing::info!("settings read again, nothing to change");
-                "unchanged"
+                ("unchanged", "settings read again, nothing to change")
             }
             Outcome::Refused(problems) => {
                 for problem in problems.iter() {
@@ -189,13 +190,20 @@ impl Reloaded<'_> {
                     problems = problems.len(),
                     "settings refused, going on as before"
                 );
-                "refused"
+                (
+                    "refused",
+                    "settings refused, going on as before: see the log",
+                )
             }
             Outcome::Failed(why) => {
                 tracing::error!(%why, "settings cannot be applied, going on as before");
-                "failed"
+                (
+                    "failed",
+                    "settings cannot be applied, going on as before: see the log",
+                )
             }
         };
+        supervisor::reloaded(told);
         crate::metrics::RELOADS.with([outcome.into()]).increment(1);
     }
 }

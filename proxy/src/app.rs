@@ -22,7 +22,7 @@ use tributary_node::discovery::Discovery;
 use tributary_node::grpc::{self, GrpcSettings};
 use tributary_node::tap::Taps;
 use tributary_node::tls::{Acceptor, Alpn, Incoming};
-use tributary_node::{BoxError, Node, Reloads, admin, inherited};
+use tributary_node::{BoxError, Node, Reloads, admin};
 use tributary_proto::raw::forward_server::SERVICE_NAME;
 
 use crate::config::Config;
@@ -120,7 +120,6 @@ impl Proxy {
             .readiness
             .condition("destinations", "no destination is known");
         let http_address = node.serve_admin(routes).await?;
-        inherited::warn_of_unused();
 
         let rules = Rules {
             algorithm: config.ring.algorithm,
@@ -203,6 +202,7 @@ impl Proxy {
                 })
             }
         };
+        node.started();
         let listener = config.grpc_listeners().first().copied();
         let registration = Registration::start(
             &config.consul(),

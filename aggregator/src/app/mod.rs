@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use tokio::time::{Instant, timeout_at};
 use tributary_node::consul::Registration;
-use tributary_node::{BoxError, Node, inherited};
+use tributary_node::{BoxError, Node};
 
 use crate::clock::Ticks;
 use crate::config::Config;
@@ -64,7 +64,7 @@ pub async fn run_with(config: Config, node: Node, pages: Router) -> Result<(), B
     let points = flusher.outlet();
     let doors = doors.open(&config, table, points, Arc::clone(&intake), &node.readiness)?;
     flusher.ledger.watch(doors.kernel_drops());
-    inherited::warn_of_unused();
+    node.started();
     ready.holds();
     let registration = Registration::start(
         &config.consul(),

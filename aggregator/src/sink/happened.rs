@@ -112,6 +112,27 @@ impl PointsSelected<'_> {
     }
 }
 
+/// Points came while others still waited, or none did.
+#[derive(Debug)]
+pub struct QueueFound<'a> {
+    /// Whose.
+    pub sink: &'a Label,
+    /// What waited or was being written.
+    pub queued: Amount,
+    /// How much may wait.
+    pub bound: usize,
+}
+
+impl QueueFound<'_> {
+    /// Shows it.
+    pub fn emit(self) {
+        let share = self.queued.total() as f64 / self.bound.max(1) as f64;
+        metrics::SINK_QUEUE_FILL
+            .with([name(self.sink), kind(self.sink)])
+            .set(share);
+    }
+}
+
 /// A batch was written.
 #[derive(Debug)]
 pub struct BatchWritten<'a> {

@@ -1,4 +1,4 @@
-//! For tests: a recorder of counters and histograms that lives as long as the test, on the test's thread.
+//! For tests: a recorder of counters, gauges and histograms that lives as long as the test, on the test's thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use metrics::{
 };
 use parking_lot::Mutex;
 
-/// Counters by name and label values, histograms by the number of their values.
+/// Counters and gauges by name and label values, histograms by the number of their values.
 #[derive(Debug, Default)]
 pub(super) struct Counts(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
@@ -20,6 +20,11 @@ impl Counts {
             .lock()
             .get(series)
             .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// A gauge, by the same name.
+    pub(super) fn gauge(&self, series: &str) -> f64 {
+        f64::from_bits(self.get(series))
     }
 
     fn cell(&self, key: &Key) -> Arc<AtomicU64> {
@@ -49,8 +54,8 @@ impl Recorder for Counts {
         Counter::from_arc(self.cell(key))
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.cell(key))
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {

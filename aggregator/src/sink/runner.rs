@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::filter::Filter;
 use super::happened::{
-    BatchWritten, DropReason, Label, PointsDropped, PointsSelected, WriteFailed,
+    BatchWritten, DropReason, Label, PointsDropped, PointsSelected, QueueFound, WriteFailed,
 };
 use super::queue::{Next, Queue};
 use super::routing::Routing;
@@ -167,6 +167,13 @@ impl Sinks {
             let sink = &member.label;
             let tally = selected.tally;
             PointsSelected { sink, tally }.emit();
+            let (queued, bound) = member.queue.fill();
+            let found = QueueFound {
+                sink,
+                queued,
+                bound,
+            };
+            found.emit();
             let lost = member.queue.push(selected.batch);
             let reason = DropReason::QueueFull;
             member.queue.health.lost(lost, reason);

@@ -184,7 +184,7 @@ impl Material for Client {
 }
 
 /// Our certificate with its key, and the facts of the one in its chain that ends first. `None` where there is neither.
-fn identity(
+pub(super) fn identity(
     contents: &Contents,
     certificate: &Pem,
     key: &Pem,

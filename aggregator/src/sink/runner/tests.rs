@@ -240,6 +240,8 @@ async fn over_the_bound_the_oldest_waiting_flush_is_dropped_and_counted() {
         sinks.send(flush(names));
     }
     assert_eq!(counts.get("sink.metrics_dropped_total a queue_full"), 2);
+    // The last flush found the queue full.
+    assert_eq!(counts.gauge("sink.queue_fill_ratio a"), 1.0);
     hand.leave.add_permits(2);
     assert_eq!(hand.next().await, ["c"]);
     assert_eq!(hand.next().await, ["d", "e"]);

@@ -119,7 +119,10 @@ impl Bound {
             ListenAddress::Udp(_) | ListenAddress::UnixDatagram(_) => {
                 for socket in &sockets {
                     socket.set_nonblocking(false)?;
-                    size_buffer(socket, config, address)?;
+                    // Whoever opened it may go beyond what this process is allowed.
+                    if could_be_larger(socket, config)? {
+                        size_buffer(socket, config, address)?;
+                    }
                 }
                 let readers = match address {
                     ListenAddress::Udp(_) => config.num_readers,
@@ -241,6 +244,15 @@ fn open_unix<T>(
         }
         UnixName::Abstract(name) => Ok((None, bind(&UnixAddr::from_abstract_name(name)?)?)),
     }
+}
+
+/// Whether asking for the receive buffer would give a larger one than it has.
+fn could_be_larger(socket: &Socket, config: &StatsdConfig) -> io::Result<bool> {
+    let fresh = Socket::new(socket.domain()?, Type::DGRAM, None)?;
+    if config.read_buffer_size_bytes != 0 {
+        fresh.set_recv_buffer_size(config.read_buffer_size_bytes)?;
+    }
+    Ok(fresh.recv_buffer_size()? > socket.recv_buffer_size()?)
 }
 
 /// Asks for the receive buffer, and says so when the system's limit gives less.
