@@ -1,0 +1,130 @@
+{{/* The programs' settings. Each definition gives YAML; `tributary.merged` lays the user's over the chart's. */}}
+
+{{/* Maps are merged, anything else is replaced, and so empty and false values count, which Sprig's own merge leaves out. */}}
+{{- define "tributary.merged" -}}
+{{- $merged := deepCopy .base -}}
+{{- range $key, $value := .over -}}
+{{- $below := get $merged $key -}}
+{{- if and (kindIs "map" $below) (kindIs "map" $value) $value -}}
+{{- $_ := set $merged $key (include "tributary.merged" (dict "base" $below "over" $value) | fromYaml) -}}
+{{- else -}}
+{{- $_ := set $merged $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $merged -}}
+{{- end -}}
+
+{{/* What every program has. */}}
+{{- define "tributary.config.common" -}}
+{{- $tier := get .root.Values (include "tributary.tier" .) -}}
+interval: {{ .root.Values.interval | quote }}
+shutdown_timeout: {{ printf "%ds" (int $tier.shutdownTimeoutSeconds) | quote }}
+log_format: {{ .root.Values.logFormat }}
+{{- with .root.Values.logLevel }}
+log_level: {{ quote . }}
+{{- end }}
+{{- end -}}
+
+{{/* Consul, for whoever asks it or registers there. An address by the node comes by the environment. */}}
+{{- define "tributary.config.consul" -}}
+{{- $consul := .Values.discovery.consul -}}
+{{- with $consul.address }}
+consul_address: {{ quote . }}
+{{- end }}
+{{- with $consul.datacenter }}
+consul_datacenter: {{ quote . }}
+{{- end }}
+{{- if $consul.tokenSecret.name }}
+consul_token_file: /etc/tributary/consul-token/token
+{{- end }}
+{{- if $consul.caSecret.name }}
+consul_tls:
+  ca_file: /etc/tributary/consul-ca/ca.crt
+{{- end }}
+{{- end -}}
+
+{{/* How an agent, or a leaving global with `handoff`, finds the proxies. */}}
+{{- define "tributary.config.proxies" -}}
+{{- $discovery := .root.Values.discovery -}}
+{{- $here := .root.Values.proxies.enabled -}}
+{{- $key := ternary "handoff_address" "forward_address" (hasKey . "handoff") -}}
+{{- if eq $discovery.proxies "static" }}
+{{ $key }}: {{ toJson $discovery.proxyAddresses }}
+{{- else if eq $discovery.proxies "consul" }}
+{{ ternary "consul_handoff_service_name" "consul_forward_service_name" (hasKey . "handoff") }}: {{ quote $discovery.consul.proxyService }}
+{{- else if eq $discovery.proxies "none" }}
+{{- else if not $here }}
+{{- else if or (hasKey . "handoff") (eq $discovery.proxies "service") }}
+{{ $key }}: [{{ printf "%s:%d" (include "tributary.host" (dict "root" .root "component" "proxy")) (int .root.Values.proxies.service.port) | quote }}]
+{{- else if eq $discovery.proxies "kubernetes" }}
+forward_discovery:
+  kind: kubernetes
+  namespace: {{ .root.Release.Namespace }}
+  service: {{ include "tributary.fullname" .root }}-proxy-headless
+  port: grpc
+{{- else }}
+forward_discovery:
+  kind: dns
+  name: {{ printf "%s:8228" (include "tributary.fqdn" (dict "root" .root "component" "proxy-headless")) | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Where we listen: the tier's own certificate. */}}
+{{- define "tributary.config.grpcTls" -}}
+{{- $tls := .root.Values.tls -}}
+{{- if $tls.enabled -}}
+grpc_tls:
+  cert_file: /etc/tributary/tls/{{ $tls.keys.cert }}
+  key_file: /etc/tributary/tls/{{ $tls.keys.key }}
+  {{- if $tls.mutual }}
+  client_ca_file: /etc/tributary/tls/{{ $tls.keys.ca }}
+  {{- $allowed := get $tls.allowedNames .component }}
+  {{- if and (not $allowed) $tls.certManager.enabled }}
+  {{- $clients := ternary (list "agent" "global") (list "proxy") (eq .component "proxy") }}
+  {{- $root := .root }}
+  {{- range $clients }}
+  {{- $allowed = append $allowed (include "tributary.host" (dict "root" $root "component" .)) }}
+  {{- end }}
+  {{- end }}
+  {{- with $allowed }}
+  allowed_names: {{ toJson . }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Where we connect to: `to` is the component there. */}}
+{{- define "tributary.config.forwardTls" -}}
+{{- $tls := .root.Values.tls -}}
+{{- if $tls.enabled -}}
+forward_tls:
+  ca_file: /etc/tributary/tls/{{ $tls.keys.ca }}
+  {{- if $tls.mutual }}
+  cert_file: /etc/tributary/tls/{{ $tls.keys.cert }}
+  key_file: /etc/tributary/tls/{{ $tls.keys.key }}
+  {{- end }}
+  server_name: {{ get $tls.serverNames .to | default (include "tributary.host" (dict "root" .root "component" .to)) | quote }}
+{{- end -}}
+{{- end -}}
+
+{{/* Keys that each program takes over while it runs: docs/configuration.md has the same. */}}
+{{- define "tributary.reloadable" -}}
+aggregator:
+  [forward_address, forward_protocol, forward_timeout, forward_retention, handoff_address, percentiles, aggregates, count_unique_timeseries, metric_sinks,
+   metric_sink_routing, shutdown_timeout, debug, log_level]
+proxy:
+  [forward_address, forward_addresses, grpc_forward_address, ignore_tags, queue, ack_timeout, stall_after, failover_after, dial_timeout, forward_timeout,
+   shutdown_timeout, debug, log_level]
+{{- end -}}
+
+{{/* What replaces the pods when it changes. */}}
+{{- define "tributary.checksum" -}}
+{{- $config := .config -}}
+{{- if eq .root.Values.configReload "live" -}}
+{{- $keys := get (include "tributary.reloadable" . | fromYaml) (ternary "proxy" "aggregator" (eq .component "proxy")) -}}
+{{- range $keys -}}
+{{- $config = omit $config . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $config | sha256sum -}}
+{{- end -}}
