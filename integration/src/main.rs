@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tributary_integration::ask::{top, whereabouts};
+use tributary_integration::ask::{ready, top, whereabouts};
 use tributary_integration::{audit, bench, demo, emit, load, manual, metrics, ring, tap};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
@@ -35,6 +35,8 @@ enum Command {
     Where(whereabouts::Options),
     /// Tell the names with the most series and samples of an agent or a global, and the tag that explodes.
     Top(top::Options),
+    /// Wait until programs are ready, and say of each what it answers.
+    Ready(ready::Options),
     /// Print a manual as Markdown.
     Manual {
         /// Of what.
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Where(options)) => run_where(options),
         Some(Command::Top(options)) => run_top(options),
+        Some(Command::Ready(options)) => run_ready(options),
         Some(Command::Manual { page }) => print_manual(page),
         Some(Command::Bench(options)) => run_bench(options),
         Some(Command::Load(options)) => run_load(options),
@@ -125,6 +128,11 @@ async fn run_tap(options: tap::Options) -> ExitCode {
 #[tokio::main]
 async fn run_where(options: whereabouts::Options) -> ExitCode {
     whereabouts::run(options).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_ready(options: ready::Options) -> ExitCode {
+    ready::run(options).await
 }
 
 #[tokio::main]

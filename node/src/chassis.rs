@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Limits, ListenError, Readiness};
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Environment, Prefixes, Problems, Secret, Size};
+use crate::follow::Followed;
 use crate::inherited;
 use crate::lifecycle::{Leaving, Signals};
 use crate::tap::{self, Taps};
@@ -312,6 +313,8 @@ where
     F: FnOnce(P, Node) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
+    let followed = args.file.clone().filter(|_| args.watch);
+    let followed = followed.map(Followed::now);
     let loaded =
         match config::load::<P>(args.file.as_deref(), &Environment::of_process(P::PREFIXES)) {
             Ok(loaded) => loaded,
@@ -375,11 +378,19 @@ where
         catalog::describe(P::METRICS);
         let node = Node {
             file: args.file.clone(),
-            hang_ups,
+            hang_ups: Arc::clone(&hang_ups),
             logs: guard.logs(),
             ..Node::new(&loaded.settings, recorder)
         };
         node.drain_on_stop();
+        if let Some(followed) = followed {
+            let stop = node.stop.clone();
+            let telling = async move {
+                stop.run_until_cancelled_owned(followed.tell(hang_ups))
+                    .await
+            };
+            node.tasks.spawn(telling);
+        }
         telemetry::carry(
             &guard,
             &node.recorder,

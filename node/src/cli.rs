@@ -19,6 +19,9 @@ pub struct Args {
     /// Say what is wrong with the settings, or ok, and leave.
     #[arg(long)]
     pub check: bool,
+    /// Read the settings again whenever the file's content changes, as SIGHUP asks for.
+    #[arg(long, requires = "file")]
+    pub watch: bool,
     /// How log lines look, whatever the settings say.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -2,7 +2,6 @@
 {{- define "tributary.checks" -}}
 {{- $problems := list -}}
 {{- $values := .Values -}}
-{{- $static := and (eq $values.discovery.proxies "static") (not $values.discovery.proxyAddresses) -}}
 {{- if not $values.image.repository -}}
 {{- $problems = append $problems "image.repository is required: an image with the programs tributary-aggregator, tributary-proxy and tributary" -}}
 {{- end -}}
@@ -12,7 +11,7 @@
 {{- if and $values.agents.enabled (not $values.proxies.enabled) (has $values.discovery.proxies (list "dns" "kubernetes" "service")) -}}
 {{- $problems = append $problems (printf "discovery.proxies is %s, and proxies.enabled is false: use static with proxyAddresses, consul or none" $values.discovery.proxies) -}}
 {{- end -}}
-{{- if and $static (or $values.agents.enabled $values.globals.enabled) -}}
+{{- if and $values.agents.enabled (eq $values.discovery.proxies "static") (not $values.discovery.proxyAddresses) -}}
 {{- $problems = append $problems "discovery.proxyAddresses is empty, and discovery.proxies is static" -}}
 {{- end -}}
 {{- if and $values.proxies.enabled (not $values.globals.enabled) -}}

@@ -43,30 +43,43 @@ consul_tls:
 {{- end }}
 {{- end -}}
 
-{{/* How an agent, or a leaving global with `handoff`, finds the proxies. */}}
+{{/* The proxies' balanced service. */}}
+{{- define "tributary.proxyAddress" -}}
+{{- printf "%s:%d" (include "tributary.host" (dict "root" .root "component" "proxy")) (int .root.Values.proxies.service.port) -}}
+{{- end -}}
+
+{{/* How an agent finds the proxies. */}}
 {{- define "tributary.config.proxies" -}}
 {{- $discovery := .root.Values.discovery -}}
-{{- $here := .root.Values.proxies.enabled -}}
-{{- $key := ternary "handoff_address" "forward_address" (hasKey . "handoff") -}}
-{{- if eq $discovery.proxies "static" }}
-{{ $key }}: {{ toJson $discovery.proxyAddresses }}
-{{- else if eq $discovery.proxies "consul" }}
-{{ ternary "consul_handoff_service_name" "consul_forward_service_name" (hasKey . "handoff") }}: {{ quote $discovery.consul.proxyService }}
-{{- else if eq $discovery.proxies "none" }}
-{{- else if not $here }}
-{{- else if or (hasKey . "handoff") (eq $discovery.proxies "service") }}
-{{ $key }}: [{{ printf "%s:%d" (include "tributary.host" (dict "root" .root "component" "proxy")) (int .root.Values.proxies.service.port) | quote }}]
-{{- else if eq $discovery.proxies "kubernetes" }}
+{{- if eq $discovery.proxies "static" -}}
+forward_address: {{ toJson $discovery.proxyAddresses }}
+{{- else if eq $discovery.proxies "consul" -}}
+consul_forward_service_name: {{ quote $discovery.consul.proxyService }}
+{{- else if eq $discovery.proxies "service" -}}
+forward_address: [{{ include "tributary.proxyAddress" . | quote }}]
+{{- else if eq $discovery.proxies "kubernetes" -}}
 forward_discovery:
   kind: kubernetes
   namespace: {{ .root.Release.Namespace }}
   service: {{ include "tributary.fullname" .root }}-proxy-headless
   port: grpc
-{{- else }}
+{{- else if eq $discovery.proxies "dns" -}}
 forward_discovery:
   kind: dns
   name: {{ printf "%s:8228" (include "tributary.fqdn" (dict "root" .root "component" "proxy-headless")) | quote }}
-{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Whom a leaving global hands its interval to: this release's proxies, if it has some. */}}
+{{- define "tributary.config.handoff" -}}
+{{- $discovery := .root.Values.discovery -}}
+{{- if eq $discovery.proxies "consul" -}}
+consul_handoff_service_name: {{ quote $discovery.consul.proxyService }}
+{{- else if .root.Values.proxies.enabled -}}
+handoff_address: [{{ include "tributary.proxyAddress" . | quote }}]
+{{- else if eq $discovery.proxies "static" -}}
+handoff_address: {{ toJson $discovery.proxyAddresses }}
+{{- end -}}
 {{- end -}}
 
 {{/* Where we listen: the tier's own certificate. */}}
@@ -93,7 +106,7 @@ grpc_tls:
 {{- end -}}
 {{- end -}}
 
-{{/* Where we connect to: `to` is the component there. */}}
+{{/* Where we connect to: `to` is the component there. Without a name, the certificates of what runs elsewhere must be for the addresses. */}}
 {{- define "tributary.config.forwardTls" -}}
 {{- $tls := .root.Values.tls -}}
 {{- if $tls.enabled -}}
@@ -103,7 +116,11 @@ forward_tls:
   cert_file: /etc/tributary/tls/{{ $tls.keys.cert }}
   key_file: /etc/tributary/tls/{{ $tls.keys.key }}
   {{- end }}
-  server_name: {{ get $tls.serverNames .to | default (include "tributary.host" (dict "root" .root "component" .to)) | quote }}
+  {{- $there := dict "root" .root "component" .to }}
+  {{- $here := (get .root.Values (include "tributary.tier" $there)).enabled }}
+  {{- with get $tls.serverNames .to | default (ternary (include "tributary.host" $there) "" $here) }}
+  server_name: {{ quote . }}
+  {{- end }}
 {{- end -}}
 {{- end -}}
 
