@@ -440,3 +440,24 @@ fn a_package_holds_everything() -> Outcome {
     assert_eq!(from_package, from_files);
     Ok(())
 }
+
+#[test]
+#[cfg_attr(not(feature = "servers"), ignore = "needs Helm: run integration/test")]
+fn the_values_of_the_documentation_are_right() -> Outcome {
+    let page = fs::read_to_string(root().join("docs/kubernetes.md"))?;
+    let directory = TempDir::new()?;
+    let file = directory.path().join("values.yaml");
+    let mut blocks = 0;
+    for block in page.split("```yaml\n# values.yaml\n").skip(1) {
+        let block = block.split("```").next().ok_or("an end")?;
+        fs::write(&file, block)?;
+        let rendering = render(&file, &["image.repository=images.example.org/tributary"])?;
+        for workload in rendering.workloads() {
+            settings::check(&rendering, workload)?;
+        }
+        references::check(&rendering)?;
+        blocks += 1;
+    }
+    assert_eq!(blocks, 2);
+    Ok(())
+}

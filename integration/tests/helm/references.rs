@@ -122,6 +122,11 @@ fn pods_have_what_they_name(all: &Rendering, workload: &Value) -> Outcome {
             )?;
         }
     }
+    let mounts = list(&spec["containers"][0]["volumeMounts"]).iter();
+    let mounted: Vec<&Value> = mounts.map(|mount| &mount["name"]).collect();
+    for volume in volumes {
+        is(mounted.contains(&volume), "mounts each volume that it has")?;
+    }
     for volume in list(&spec["volumes"]) {
         if let Some(name) = volume["configMap"]["name"].as_str() {
             is(
@@ -216,6 +221,10 @@ fn service_finds_pods(all: &Rendering, service: &Value) -> Outcome {
     let [workload] = found.as_slice() else {
         return ensure(false, all, service, "is for one workload");
     };
+    if workload["kind"] == "DaemonSet" {
+        let policy = &service["spec"]["internalTrafficPolicy"];
+        ensure(policy == "Local", all, service, "stays on the node")?;
+    }
     let container = &workload["spec"]["template"]["spec"]["containers"][0];
     for port in list(&service["spec"]["ports"]) {
         let mut named = list(&container["ports"]).iter();

@@ -32,7 +32,7 @@ pub(crate) fn check(rendering: &Rendering, workload: &Value) -> Outcome {
         .args(arguments)
         .arg("--check")
         .env_clear()
-        .envs(environment(container))
+        .envs(environment(container)?)
         .stdin(Stdio::null())
         .output()?;
     let told = super::chart::said(&output);
@@ -44,7 +44,7 @@ pub(crate) fn check(rendering: &Rendering, workload: &Value) -> Outcome {
 }
 
 /// The variables as a kubelet gives them.
-fn environment(container: &Value) -> Vec<(String, String)> {
+fn environment(container: &Value) -> Result<Vec<(String, String)>, Box<dyn std::error::Error>> {
     let mut known: Vec<(String, String)> = Vec::new();
     for variable in list(&container["env"]) {
         let name = variable["name"].as_str().unwrap_or_default();
@@ -60,9 +60,14 @@ fn environment(container: &Value) -> Vec<(String, String)> {
                 known.iter().fold(text, expand)
             }
         };
+        if value.contains("$(") {
+            return Err(
+                format!("{name}: {value} names a variable that is not known before it").into(),
+            );
+        }
         known.push((name.to_owned(), value));
     }
-    known
+    Ok(known)
 }
 
 /// Puts what the pod's volumes hold below `directory`: the ConfigMaps' own files, and secrets with what such secrets hold.
