@@ -70,10 +70,14 @@ forward_discovery:
 {{- end -}}
 {{- end -}}
 
-{{/* Whom a leaving global hands its interval to: this release's proxies, if it has some. */}}
+{{/*
+Whom a leaving global hands its interval to: this release's proxies, if it has some. Where names are fixed its keys have no other owner, and it would only wait
+for one until shutdown_timeout.
+*/}}
 {{- define "tributary.config.handoff" -}}
 {{- $discovery := .root.Values.discovery -}}
-{{- if eq $discovery.proxies "consul" -}}
+{{- if and .root.Values.proxies.enabled (eq $discovery.globals "static") -}}
+{{- else if eq $discovery.proxies "consul" -}}
 consul_handoff_service_name: {{ quote $discovery.consul.proxyService }}
 {{- else if .root.Values.proxies.enabled -}}
 handoff_address: [{{ include "tributary.proxyAddress" . | quote }}]

@@ -121,6 +121,12 @@ fn objects_name_what_exists() -> Outcome {
         let headless = services.find(|it| !it["spec"]["publishNotReadyAddresses"].is_null());
         let headless = headless.ok_or("no service of globals")?;
         assert_eq!(headless["spec"]["publishNotReadyAddresses"], kept, "{name}");
+        // And keys have no other owner, to whom they could be handed.
+        let global = headless["metadata"]["name"].as_str().unwrap_or_default();
+        let settings = rendering.settings(global)?;
+        let handed = ["handoff_address", "consul_handoff_service_name"];
+        let handed = handed.iter().any(|key| !settings[*key].is_null());
+        assert_eq!(handed, !kept, "{name}");
     }
     Ok(())
 }
