@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tributary_integration::ask::{top, whereabouts};
+use tributary_integration::ask::{ready, top, whereabouts};
 use tributary_integration::{audit, bench, demo, emit, load, manual, metrics, migrate, ring, tap};
 
 /// A metrics pipeline of agents, proxies and global aggregators. Without a command: the demo.
@@ -36,6 +36,8 @@ enum Command {
     Where(whereabouts::Options),
     /// Tell the names with the most series and samples of an agent or a global, and the tag that explodes.
     Top(top::Options),
+    /// Wait until programs are ready, and say of each what it answers.
+    Ready(ready::Options),
     /// Make a configuration from that of Veneur, Veneur's proxy, statsd or telegraf, and report each key: taken, changed, not supported and why.
     Migrate(migrate::Options),
     /// Print a manual as Markdown.
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Some(Command::Ring(question)) => ring::run(&question),
         Some(Command::Where(options)) => run_where(options),
         Some(Command::Top(options)) => run_top(options),
+        Some(Command::Ready(options)) => run_ready(options),
         Some(Command::Migrate(options)) => migrate::run(&options),
         Some(Command::Manual { page, into }) => print_manual(page, &into),
         Some(Command::Bench(options)) => run_bench(options),
@@ -154,6 +157,11 @@ async fn run_tap(options: tap::Options) -> ExitCode {
 #[tokio::main]
 async fn run_where(options: whereabouts::Options) -> ExitCode {
     whereabouts::run(options).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_ready(options: ready::Options) -> ExitCode {
+    ready::run(options).await
 }
 
 #[tokio::main]

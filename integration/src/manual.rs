@@ -19,7 +19,7 @@ Environment variables override keys: `TRIBUTARY_` and the key in capitals, with 
 (`TRIBUTARY_FORWARD_ADDRESS`, `TRIBUTARY_FORWARD_RETENTION__TIME`). Lists are separated by commas. Veneur's variables (`VENEUR_FORWARDADDRESS`;
 for the proxy `VENEUR_PROXY_…`, too) work where the key has the same name.
 
-On SIGHUP an aggregator reads its file again. It goes over to what has changed of `forward_address`, `forward_protocol`, `forward_timeout`,
+On SIGHUP, and with `--watch` whenever the file has another content, an aggregator reads its file again. It goes over to what has changed of `forward_address`, `forward_protocol`, `forward_timeout`,
 `forward_retention`, `handoff_address`, `percentiles`, `aggregates`, `count_unique_timeseries`, `metric_sinks`, `metric_sink_routing`,
 `shutdown_timeout`, `debug` and `log_level`, and logs every other changed key as one that needs a restart. A file with anything wrong in it changes nothing.
 What waits for a sink whose settings have changed is written by the new one, and what waits to be forwarded goes to the new addresses.

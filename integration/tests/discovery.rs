@@ -1,5 +1,8 @@
 //! Globals that are found by a file, by DNS and by Kubernetes, and stay while the source fails.
 
+#[allow(dead_code, reason = "the tests of TLS use all of it")]
+#[path = "tls/authority.rs"]
+mod authority;
 #[allow(
     dead_code,
     unreachable_pub,
@@ -16,11 +19,14 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use authority::Authority;
 use dns_server::Server;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tributary_integration::tier::{Binaries, Proxy, Tier, get, wait_for};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tributary_integration::tier::{Binaries, Place, Proxy, Tier, get, wait_for};
+use tributary_node::tls::{Acceptor, Alpn, Incoming};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -139,35 +145,59 @@ async fn globals_are_found_by_their_srv_records_and_stay_while_dns_fails() -> Ou
 /// What the API server says: a version and the only slice; nothing: it refuses everything.
 type Said = Arc<Mutex<Option<(u64, Value)>>>;
 
-/// An API server. Each change ends the watches that wait for it.
-async fn kubernetes(said: Said) -> io::Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, said.clone()));
-        }
-    });
-    Ok(format!("http://{address}"))
+/// What the API server asks of a request, and has seen.
+#[derive(Clone, Default)]
+struct Account {
+    /// Another token is refused; empty: none is asked for.
+    token: Arc<Mutex<String>>,
+    /// The first line of each request.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
-async fn serve(mut stream: TcpStream, said: Said) -> io::Result<()> {
+/// An API server. Each change ends the watches that wait for it.
+async fn kubernetes(
+    said: Said,
+    tls: Option<Acceptor>,
+    account: Account,
+) -> io::Result<std::net::SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let mut incoming = Incoming::new(listener, tls);
+    tokio::spawn(async move {
+        while let Some(Ok(stream)) = incoming.next().await {
+            tokio::spawn(serve(stream, said.clone(), account.clone()));
+        }
+    });
+    Ok(address)
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    said: Said,
+    account: Account,
+) -> io::Result<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         request.push(stream.read_u8().await?);
     }
     let request = String::from_utf8_lossy(&request).into_owned();
+    if let (Ok(mut asked), Some(line)) = (account.asked.lock(), request.lines().next()) {
+        asked.push(line.to_owned());
+    }
+    let token = account.token.lock().map(|token| token.clone());
+    let token = token.unwrap_or_default();
+    let bearer = format!("authorization: bearer {token}\r\n");
+    let allowed = token.is_empty() || request.to_lowercase().contains(&bearer);
     let watched = request.contains("watch=true");
     let now = || said.lock().map(|said| said.clone()).unwrap_or_default();
     let known = |version: u64| request.contains(&format!("resourceVersion={version} "));
-    while watched && now().is_some_and(|(version, _)| known(version)) {
+    while allowed && watched && now().is_some_and(|(version, _)| known(version)) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let failure = |code: u16, why: &str| json!({"kind": "Status", "code": code, "message": why});
     let (status, body) = match now() {
-        None => (
-            "503 Service Unavailable",
-            json!({"kind": "Status", "code": 503, "message": "down"}),
-        ),
+        _ if !allowed => ("401 Unauthorized", failure(401, "who are you")),
+        None => ("503 Service Unavailable", failure(503, "down")),
         Some((_, slice)) if watched => ("200 OK", json!({"type": "MODIFIED", "object": slice})),
         Some((version, slice)) => (
             "200 OK",
@@ -178,7 +208,8 @@ async fn serve(mut stream: TcpStream, said: Said) -> io::Result<()> {
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n");
     stream
         .write_all(format!("{head}\r\n{body}\n").as_bytes())
-        .await
+        .await?;
+    stream.shutdown().await
 }
 
 fn slice(version: u64, addresses: &[&str]) -> Option<(u64, Value)> {
@@ -195,8 +226,9 @@ fn slice(version: u64, addresses: &[&str]) -> Option<(u64, Value)> {
 async fn globals_are_found_by_endpoint_slices_and_stay_while_the_api_is_down() -> Outcome {
     let said: Said = Arc::new(Mutex::new(slice(1, &["127.0.0.1", "127.0.0.2"])));
     let set = |new| said.lock().map(|mut said| *said = new).unwrap_or_default();
+    let api = kubernetes(said.clone(), None, Account::default()).await?;
     let discovery = json!({"kind": "kubernetes", "service": "veneur-global", "port": "grpc",
-        "api": kubernetes(said.clone()).await?});
+        "api": format!("http://{api}")});
     let tier = tier()?;
     let proxy = tier.proxy("p1").with("forward_discovery", discovery);
     let proxy = proxy.with("interval", json!("1s")).start().await?;
@@ -210,5 +242,69 @@ async fn globals_are_found_by_endpoint_slices_and_stay_while_the_api_is_down() -
 
     set(slice(3, &["127.0.0.2", "127.0.0.3"]));
     until_on_ring(&proxy, &["127.0.0.2:1", "127.0.0.3:1"]).await?;
+    Ok(())
+}
+
+/// Has the files of a pod's account where Kubernetes mounts them, in a file system of its own: without root by a user namespace.
+fn as_a_pod(account: &std::path::Path, api: std::net::SocketAddr) -> Place {
+    const MOUNTS: &str = "mount -t tmpfs none /var/run && mkdir -p /var/run/secrets/kubernetes.io/serviceaccount \
+        && mount --bind \"$0\" /var/run/secrets/kubernetes.io/serviceaccount && exec \"$@\"";
+    let prefix = [
+        "env",
+        &format!("KUBERNETES_SERVICE_HOST={}", api.ip()),
+        &format!("KUBERNETES_SERVICE_PORT={}", api.port()),
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        MOUNTS,
+        &account.display().to_string(),
+    ];
+    Place {
+        prefix: prefix.map(str::to_owned).to_vec(),
+        ..Place::here()
+    }
+}
+
+#[tokio::test]
+async fn in_a_pod_its_account_is_used_and_a_new_token_of_it() -> Outcome {
+    let tier = tier()?;
+    let account = tier.directory().join("account");
+    std::fs::create_dir(&account)?;
+    let authority = Authority::new(tier.directory(), "kubernetes")?;
+    std::fs::copy(&authority.file, account.join("ca.crt"))?;
+    std::fs::write(account.join("namespace"), "pods-own")?;
+    std::fs::write(account.join("token"), "first")?;
+    let tls = serde_json::from_value(authority.issue("api")?)?;
+    let tls = Acceptor::new(&tls, "http_tls", Alpn::Http)?;
+    let said: Said = Arc::new(Mutex::new(slice(1, &["127.0.0.1"])));
+    let asked = Account::default();
+    let expect = |token: &str| {
+        let set = asked.token.lock();
+        set.map(|mut set| *set = token.to_owned())
+            .unwrap_or_default();
+    };
+    expect("first");
+    let api = kubernetes(said.clone(), tls, asked.clone()).await?;
+
+    let discovery = json!({"kind": "kubernetes", "service": "veneur-global", "port": "grpc"});
+    let proxy = tier.proxy("p1").with("forward_discovery", discovery);
+    let proxy = proxy
+        .with("interval", json!("1s"))
+        .at(&as_a_pod(&account, api));
+    let proxy = proxy.start().await?;
+    until_on_ring(&proxy, &["127.0.0.1:1"]).await?;
+    let lines = asked.asked.lock().map(|lines| lines.clone());
+    let lines = lines.unwrap_or_default();
+    let path = "GET /apis/discovery.k8s.io/v1/namespaces/pods-own/endpointslices?";
+    assert!(lines.iter().all(|line| line.starts_with(path)), "{lines:?}");
+
+    // Kubernetes gives out a new token now and then, and the old one ends.
+    expect("second");
+    std::fs::write(account.join("token"), "second")?;
+    let new = slice(2, &["127.0.0.1", "127.0.0.2"]);
+    said.lock().map(|mut said| *said = new).unwrap_or_default();
+    until_on_ring(&proxy, &["127.0.0.1:1", "127.0.0.2:1"]).await?;
     Ok(())
 }

@@ -371,3 +371,47 @@ async fn a_tap_is_refused_where_it_cannot_be_and_closed_when_its_client_goes() -
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn ready_waits_for_all_and_names_who_is_not() -> Outcome {
+    let tier = Tier::new(Binaries::of(TRIBUTARY))?;
+    let global = tier.global("g").start().await?;
+    let nobody = free_address()?;
+    let known = tier.directory().join("globals.yaml");
+    let proxy = tier
+        .proxy("p")
+        .with("forward_discovery", json!({"kind": "file", "path": known}));
+    let waiting = proxy.start_unready().await?;
+
+    let asked = tributary(&["ready", &global.http, &waiting.http, &nobody]).await?;
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(stdout(&asked).contains(&global.http), "{}", stdout(&asked));
+    assert!(!stdout(&asked).contains(&waiting.http));
+    let told = stderr(&asked);
+    assert!(told.contains("no destination is known"), "{told}");
+    assert!(told.contains(&nobody), "{told}");
+
+    let (_, port) = waiting.http.rsplit_once(':').ok_or("a port")?;
+    let by_name = format!("localhost:{port}");
+    let arguments = ["ready", "--within", "30s", &global.http, &waiting.http];
+    let asking = tributary(&arguments);
+    let appears = async {
+        std::fs::write(&known, format!("- {}\n", global.grpc))?;
+        std::io::Result::Ok(())
+    };
+    let (asked, appeared) = tokio::join!(asking, appears);
+    appeared?;
+    let asked = asked?;
+    assert!(asked.status.success(), "{}", stderr(&asked));
+    assert_eq!(stdout(&asked).lines().count(), 2);
+    // Every address of a name is asked, and this one may stand for IPv6 too, where nobody listens.
+    let asked = tributary(&["ready", &by_name]).await?;
+    let all = stdout(&asked) + &stderr(&asked);
+    assert!(
+        all.contains(&format!("{by_name} (127.0.0.1:{port})")),
+        "{all}"
+    );
+    let none = tributary(&["ready"]).await?;
+    assert_eq!(none.status.code(), Some(2));
+    Ok(())
+}

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Limits, ListenError, Readiness};
 use crate::cli::{Args, complain, say};
 use crate::config::{self, Prefixes, Problems, Secret, Size};
+use crate::follow::Followed;
 use crate::health;
 use crate::inherited;
 use crate::lifecycle::{Leaving, Signals};
@@ -323,6 +324,8 @@ where
     F: FnOnce(P, Node) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
+    let followed = args.file.clone().filter(|_| args.watch);
+    let followed = followed.map(Followed::now);
     let loaded = match args.load::<P>() {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -397,11 +400,19 @@ where
         catalog::describe(P::METRICS);
         let node = Node {
             args: args.clone(),
-            hang_ups,
+            hang_ups: Arc::clone(&hang_ups),
             logs: guard.logs(),
             ..Node::new(&loaded.settings, recorder)
         };
         node.drain_on_stop();
+        if let Some(followed) = followed {
+            let stop = node.stop.clone();
+            let telling = async move {
+                stop.run_until_cancelled_owned(followed.tell(hang_ups))
+                    .await
+            };
+            node.tasks.spawn(telling);
+        }
         telemetry::carry(
             &guard,
             &node.recorder,

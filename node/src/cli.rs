@@ -33,6 +33,9 @@ pub struct Args {
         conflicts_with = "check"
     )]
     pub healthcheck: Option<Question>,
+    /// Read the settings again whenever the file's content changes, as SIGHUP asks for.
+    #[arg(long, requires = "file")]
+    pub watch: bool,
     /// How log lines look, whatever the settings say.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

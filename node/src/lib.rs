@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod consul;
 pub mod discovery;
+mod follow;
 pub mod grpc;
 mod health;
 pub mod inherited;

@@ -115,8 +115,13 @@ impl Drop for Program {
 
 impl Program {
     fn start(settings: &str) -> Self {
+        Self::start_with(&[], settings)
+    }
+
+    fn start_with(arguments: &[&str], settings: &str) -> Self {
         let file = file(settings);
         let mut child = Command::new(PROGRAM)
+            .args(arguments)
             .arg("-f")
             .arg(file.path())
             .stderr(Stdio::piped())
@@ -308,4 +313,26 @@ fn what_needs_a_restart_is_said_and_the_rest_is_taken_over() {
     let ring = program.get("/api/ring");
     assert_eq!(ring["generation"], generation + 1);
     assert_eq!(ring["algorithm"], "hashring");
+}
+
+#[test]
+fn a_file_that_changes_is_read_again_with_watch_and_not_without() {
+    let settings = |global: &str| {
+        format!("{{http_address: '127.0.0.1:0', interval: 1s, forward_addresses: ['{global}']}}")
+    };
+    let (one, two) = ("127.0.0.1:1", "127.0.0.1:2");
+    let watching = Program::start_with(&["--watch"], &settings(one));
+    let plain = Program::start(&settings(one));
+    for program in [&watching, &plain] {
+        program.until_members(&[one]);
+    }
+    std::fs::write(watching.file.path(), "forward_addresses: [").unwrap();
+    watching.until(|| watching.log().contains("settings refused").then_some(()));
+    for program in [&watching, &plain] {
+        std::fs::write(program.file.path(), settings(two)).unwrap();
+    }
+    watching.until_members(&[two]);
+    assert_eq!(plain.members(), [one]);
+    let without_a_file = Command::new(PROGRAM).arg("--watch").output().unwrap();
+    assert_eq!(without_a_file.status.code(), Some(2));
 }

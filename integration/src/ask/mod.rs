@@ -5,6 +5,7 @@
     reason = "the answers are the tools' standard output"
 )]
 
+pub mod ready;
 pub mod top;
 pub mod whereabouts;
 
