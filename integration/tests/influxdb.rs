@@ -1,8 +1,4 @@
 //! The sink `influxdb` and a real InfluxDB 1, which `integration/test` brings: what is stored is what was sent, and nothing is lost on the way.
-#![cfg_attr(
-    not(feature = "servers"),
-    allow(unused_crate_dependencies, reason = "its tests are left out")
-)]
 
 use serde_json::{Value, json};
 use tributary_aggregator::key::Tags;
