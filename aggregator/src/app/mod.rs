@@ -33,8 +33,8 @@ const LET_GO: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When something that the settings ask for cannot be had: an address, a file.
-pub async fn run(config: Config, node: Node) -> Result<(), BoxError> {
-    run_with(config, node, Router::new()).await
+pub fn run(config: Config, node: Node) -> impl Future<Output = Result<(), BoxError>> {
+    run_with(config, node, Router::new())
 }
 
 /// Runs an aggregator whose admin server has further `pages`; see [`run`].

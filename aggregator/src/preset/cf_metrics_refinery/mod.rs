@@ -109,7 +109,7 @@ fn run(args: &Args, instance_index: i64) -> ExitCode {
         args,
         async move |config: Config, node: Node| -> Result<(), BoxError> {
             let stats = tokio::spawn(stats::keep(instance_index, node.stop.clone()));
-            let ended = app::run_with(config, node, stats::router(instance_index)).await;
+            let ended = Box::pin(app::run_with(config, node, stats::router(instance_index))).await;
             stats.abort();
             has_failed.store(ended.is_err(), Ordering::Relaxed);
             ended
