@@ -185,8 +185,11 @@ mod tests {
 
     use super::*;
 
+    /// Brokers, and lags by topic.
+    type Call = (usize, Vec<(String, u64)>);
+
     #[derive(Default)]
-    struct Told(Mutex<Vec<(usize, Vec<(String, u64)>)>>);
+    struct Told(Mutex<Vec<Call>>);
 
     impl Health for Told {
         fn told(&self, brokers_up: usize, lags: &mut dyn Iterator<Item = (&str, u64)>) {

@@ -9,7 +9,7 @@
 //! - A message that brokers refuse for what it is (too large, invalid) is lost; the rest of the batch is written.
 //! - A topic that does not exist, and a missing permission, are retriable: both can be set right while points wait in the queue.
 //!
-//! One write takes `timeout` and a little more at most. Events are skipped.
+//! One write takes twice `timeout` at most. Events are skipped.
 
 mod config;
 mod message;
