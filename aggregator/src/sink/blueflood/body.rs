@@ -109,7 +109,7 @@ pub(super) fn time(point: &Point, now: Option<i64>) -> i64 {
 }
 
 /// What a batch is recognised by when it comes again: a hash of all points. Two batches with the same points are the same to Blueflood.
-pub(super) async fn fingerprint(batch: &Batch) -> u128 {
+pub(in crate::sink) async fn fingerprint(batch: &Batch) -> u128 {
     let mut hash = Xxh3::new();
     for (index, point) in batch.points.iter().enumerate() {
         if index % CHUNK == CHUNK - 1 {

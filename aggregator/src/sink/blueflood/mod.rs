@@ -31,8 +31,7 @@ use bytes::Bytes;
 use http::HeaderName;
 
 use self::answer::Answer;
-use self::backoff::Backoff;
-use self::body::{Format, fingerprint};
+use self::body::Format;
 use self::client::{Client, Reply};
 use self::happened::Events;
 use self::keystone::{LoginError, Token};
@@ -41,6 +40,8 @@ use self::work::{View, Work};
 use super::{Amount, Gather, Sink, SinkError};
 use crate::point::{Batch, Timestamp};
 
+pub(super) use backoff::Backoff;
+pub(super) use body::fingerprint;
 pub use config::BluefloodConfig;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
