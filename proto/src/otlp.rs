@@ -22,7 +22,10 @@ mod generated {
         pub mod proto {
             pub mod common {
                 pub mod v1 {
-                    include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.common.v1.rs"));
+                    include!(concat!(
+                        env!("OUT_DIR"),
+                        "/opentelemetry.proto.common.v1.rs"
+                    ));
                 }
             }
             pub mod resource {

@@ -258,7 +258,10 @@ fn whole_distributions_are_emitted_by_the_tier_that_emits_their_points() {
         let means: Vec<_> = mixed.centroids.iter().map(|c| c.mean()).collect();
         assert_eq!(means, [2.0, 4.0]);
         let all_points = emission.points.len();
-        let plain = emit(table(&samples).take(), &settings(role, &[Aggregate::Max, Aggregate::Count]));
+        let plain = emit(
+            table(&samples).take(),
+            &settings(role, &[Aggregate::Max, Aggregate::Count]),
+        );
         assert!(plain.distributions.is_empty());
         assert_eq!(plain.points.len(), all_points);
     }
@@ -266,11 +269,17 @@ fn whole_distributions_are_emitted_by_the_tier_that_emits_their_points() {
 
 #[test]
 fn an_agents_distribution_that_others_are_part_of_is_left_to_the_tier_above() {
-    let table = table(&[("mixed", Kind::Histogram, 2.0, ""), ("own", Kind::Histogram, 2.0, "")]);
+    let table = table(&[
+        ("mixed", Kind::Histogram, 2.0, ""),
+        ("own", Kind::Histogram, 2.0, ""),
+    ]);
     let mut imported = crate::sketch::TDigest::default();
     imported.add(9.0, 1.0).unwrap();
     let key = Key::new("mixed", Kind::Histogram, Default::default(), Scope::Mixed);
-    table.writer().import(state::metric(&key, state::digest(&mut imported))).unwrap();
+    table
+        .writer()
+        .import(state::metric(&key, state::digest(&mut imported)))
+        .unwrap();
     let asked = FlushSettings {
         distributions: true,
         ..settings(Role::Local, &[Aggregate::Max])

@@ -156,9 +156,7 @@ impl Sinks {
 
     /// Whether one of them writes distributions.
     pub(crate) fn want_distributions(&self) -> bool {
-        self.members
-            .iter()
-            .any(|member| member.wants_distributions)
+        self.members.iter().any(|member| member.wants_distributions)
     }
 
     /// Whether every sink has ended; none does before it is closed, or left out of a [`replace`](Self::replace).

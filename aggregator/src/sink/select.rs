@@ -33,7 +33,10 @@ pub(super) fn select(
     routing: Option<&Routing>,
     asked: &[Asked<'_>],
 ) -> Vec<Selected> {
-    let mut selections: Vec<_> = asked.iter().map(|asked| Selection::new(*asked, batch)).collect();
+    let mut selections: Vec<_> = asked
+        .iter()
+        .map(|asked| Selection::new(*asked, batch))
+        .collect();
     let mut routed = vec![true; asked.len()];
     let mut joined = String::new();
     for (index, point) in batch.points.iter().enumerate() {

@@ -146,7 +146,10 @@ fn retry_delay(details: &[u8]) -> Option<Duration> {
         .details
         .iter()
         .find(|detail| detail.type_url.ends_with("google.rpc.RetryInfo"))?;
-    let delay = RetryInfo::decode(&*info.value).ok()?.retry_delay.unwrap_or_default();
+    let delay = RetryInfo::decode(&*info.value)
+        .ok()?
+        .retry_delay
+        .unwrap_or_default();
     let seconds = u64::try_from(delay.seconds).ok()?;
     let wait = Duration::new(seconds, u32::try_from(delay.nanos).ok()?.min(999_999_999));
     Some(wait.min(LONGEST_WAIT))
@@ -173,12 +176,18 @@ mod tests {
 
     fn status(code: Code, delay: Option<Delay>) -> Status {
         let details = delay.map(|delay| {
-            let info = RetryInfo { retry_delay: Some(delay) };
+            let info = RetryInfo {
+                retry_delay: Some(delay),
+            };
             let detail = Any {
                 type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
                 value: info.encode_to_vec(),
             };
-            let status = RpcStatus { code: code as i32, message: String::new(), details: vec![detail] };
+            let status = RpcStatus {
+                code: code as i32,
+                message: String::new(),
+                details: vec![detail],
+            };
             status.encode_to_vec()
         });
         Status::with_details(code, "no\nroom", details.unwrap_or_default().into())
@@ -191,9 +200,14 @@ mod tests {
             let answer = Answer::of_status(&status(code, None));
             assert_eq!(matches!(answer, Answer::Later { .. }), expected, "{code:?}");
         }
-        let delay = Delay { seconds: 3, nanos: 500_000_000 };
+        let delay = Delay {
+            seconds: 3,
+            nanos: 500_000_000,
+        };
         let answer = Answer::of_status(&status(Code::ResourceExhausted, Some(delay)));
-        let Answer::Later { said, after } = answer else { panic!("{answer:?}") };
+        let Answer::Later { said, after } = answer else {
+            panic!("{answer:?}")
+        };
         assert_eq!(after, Some(Duration::from_millis(3500)));
         assert_eq!(said, "ResourceExhausted: no room");
         for code in 400..600 {
@@ -222,17 +236,43 @@ mod tests {
     #[test]
     fn words_are_read_from_either_form_of_a_failure() {
         let of = |body: &[u8]| Answer::of_http(StatusCode::BAD_REQUEST, &HeaderMap::new(), body);
-        let status = RpcStatus { code: 3, message: "bad name".to_owned(), details: Vec::new() };
-        assert_eq!(of(&status.encode_to_vec()), Answer::Refused { said: "400: bad name".to_owned() });
-        assert_eq!(of(b"plain words"), Answer::Refused { said: "400: plain words".to_owned() });
+        let status = RpcStatus {
+            code: 3,
+            message: "bad name".to_owned(),
+            details: Vec::new(),
+        };
+        assert_eq!(
+            of(&status.encode_to_vec()),
+            Answer::Refused {
+                said: "400: bad name".to_owned()
+            }
+        );
+        assert_eq!(
+            of(b"plain words"),
+            Answer::Refused {
+                said: "400: plain words".to_owned()
+            }
+        );
     }
 
     #[test]
     fn a_success_can_be_partial() {
-        let partial = ExportMetricsPartialSuccess { rejected_data_points: 2, error_message: "two are old".to_owned() };
-        let body = ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+        let partial = ExportMetricsPartialSuccess {
+            rejected_data_points: 2,
+            error_message: "two are old".to_owned(),
+        };
+        let body = ExportMetricsServiceResponse {
+            partial_success: Some(partial),
+        }
+        .encode_to_vec();
         let answer = Answer::of_success(&body);
-        assert_eq!(answer, Answer::Taken { rejected: 2, said: "two are old".to_owned() });
+        assert_eq!(
+            answer,
+            Answer::Taken {
+                rejected: 2,
+                said: "two are old".to_owned()
+            }
+        );
         assert_eq!(Answer::of_success(b"").outcome(), "taken");
         assert_eq!(Answer::of_success(b"<html>").outcome(), "taken");
     }

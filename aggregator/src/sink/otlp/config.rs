@@ -212,13 +212,21 @@ impl OtlpConfig {
 
 /// A header's name; those that gRPC and HTTP need for themselves are refused.
 pub(super) fn header_name(key: &str, name: &str) -> Result<HeaderName, String> {
-    let taken = ["content-type", "content-encoding", "content-length", "host", "te"];
+    let taken = [
+        "content-type",
+        "content-encoding",
+        "content-length",
+        "host",
+        "te",
+    ];
     let lower = name.to_ascii_lowercase();
     if taken.contains(&lower.as_str()) || lower.starts_with("grpc-") {
         return Err(format!("{key}.{name}: is set by the protocol itself"));
     }
     if lower.ends_with("-bin") {
-        return Err(format!("{key}.{name}: names binary metadata, which cannot be set"));
+        return Err(format!(
+            "{key}.{name}: names binary metadata, which cannot be set"
+        ));
     }
     lower
         .parse()
@@ -246,7 +254,10 @@ impl registry::Build for OtlpConfig {
         least("max_request_bytes", self.max_request_bytes.as_usize(), 1024);
         least("max_series", self.max_series, 1);
         if self.max_buckets > 10_000 {
-            problems.push(format!("max_buckets: {} is more than 10000", self.max_buckets));
+            problems.push(format!(
+                "max_buckets: {} is more than 10000",
+                self.max_buckets
+            ));
         }
         for quantile in &self.quantiles {
             if !(0.0..=1.0).contains(quantile) {
@@ -290,7 +301,10 @@ mod tests {
     #[test]
     fn nothing_has_to_be_set() {
         assert_eq!(problems(Value::Null), Vec::<String>::new());
-        assert_eq!(problems(json!({"protocol": "http", "url": "https://x/otlp/v1/metrics"})), Vec::<String>::new());
+        assert_eq!(
+            problems(json!({"protocol": "http", "url": "https://x/otlp/v1/metrics"})),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -298,12 +312,32 @@ mod tests {
         let found = problems(json!({
             "url": "http://me:secret@host:4317", "headers": {"content-type": "x"}, "header_files": {"a b": "/f"}, "max_buckets": 3,
             "quantiles": [2], "timeout": "0s", "max_backoff": "1ms", "max_points_per_request": 0, "max_request_bytes": 10}));
-        for start in ["url: ", "headers.content-type: ", "header_files.a b: ", "max_buckets: 3", "quantiles: 2",
-            "timeout: is zero", "max_backoff: ", "max_points_per_request: 0", "max_request_bytes: 10"] {
-            assert!(found.iter().any(|problem| problem.starts_with(start)), "{start}: {found:?}");
+        for start in [
+            "url: ",
+            "headers.content-type: ",
+            "header_files.a b: ",
+            "max_buckets: 3",
+            "quantiles: 2",
+            "timeout: is zero",
+            "max_backoff: ",
+            "max_points_per_request: 0",
+            "max_request_bytes: 10",
+        ] {
+            assert!(
+                found.iter().any(|problem| problem.starts_with(start)),
+                "{start}: {found:?}"
+            );
         }
-        assert!(!found.iter().any(|problem| problem.contains("secret")), "{found:?}");
-        assert!(problems(json!({"url": "http://host:4317/path"}))[0].starts_with("url: has a path"));
-        assert!(problems(json!({"url": "http://host:4317", "tls": {"enabled": true}}))[0].starts_with("url: is http"));
+        assert!(
+            !found.iter().any(|problem| problem.contains("secret")),
+            "{found:?}"
+        );
+        assert!(
+            problems(json!({"url": "http://host:4317/path"}))[0].starts_with("url: has a path")
+        );
+        assert!(
+            problems(json!({"url": "http://host:4317", "tls": {"enabled": true}}))[0]
+                .starts_with("url: is http")
+        );
     }
 }

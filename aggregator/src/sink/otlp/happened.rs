@@ -43,7 +43,13 @@ impl Events {
             && let Some(more) = self.told.tell(&answer.outcome())
         {
             let sink = &*self.sink;
-            tracing::warn!(sink, rejected, data_points, said, "the receiver has taken a request with reservations{more}");
+            tracing::warn!(
+                sink,
+                rejected,
+                data_points,
+                said,
+                "the receiver has taken a request with reservations{more}"
+            );
         }
     }
 

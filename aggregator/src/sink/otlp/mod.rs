@@ -96,10 +96,13 @@ impl Otlp {
 
     /// Sends what is left of a batch. The error is why to stop, and when to go on.
     async fn send(&mut self, batch: &Batch, progress: &mut Progress) -> Result<(), SinkError> {
-        let headers = self.headers().await.map_err(|reason| SinkError::Retriable {
-            reason,
-            after: Some(self.backoff.next(None)),
-        })?;
+        let headers = self
+            .headers()
+            .await
+            .map_err(|reason| SinkError::Retriable {
+                reason,
+                after: Some(self.backoff.next(None)),
+            })?;
         // Buckets and bytes of thousands of points take their time; other tasks get their turn at each request's answer.
         while let Some(request) = request::next(&self.format, batch, progress.next, &self.totals) {
             self.events.skipped(request.skipped);

@@ -63,14 +63,18 @@ impl Format {
     fn resource(&self, hostname: &str) -> Resource {
         let mut attributes = self.resource.clone();
         let mut default = |key: &str, value: &str| {
-            attributes.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+            attributes
+                .entry(key.to_owned())
+                .or_insert_with(|| value.to_owned());
         };
         default("service.name", "tributary");
         default("host.name", hostname);
         attributes.retain(|_, value| !value.is_empty());
         let attributes = attributes.into_iter();
         Resource {
-            attributes: attributes.map(|(key, value)| attribute(&key, text(&value))).collect(),
+            attributes: attributes
+                .map(|(key, value)| attribute(&key, text(&value)))
+                .collect(),
             ..Resource::default()
         }
     }
@@ -99,7 +103,12 @@ pub(super) struct Request {
 }
 
 /// Puts together the request that begins at a place; `None` when nothing is left. What is skipped on the way makes a request without data points.
-pub(super) fn next(format: &Format, batch: &Batch, from: Place, totals: &Totals) -> Option<Request> {
+pub(super) fn next(
+    format: &Format,
+    batch: &Batch,
+    from: Place,
+    totals: &Totals,
+) -> Option<Request> {
     let mut filling = Filling {
         format,
         batch,
@@ -153,7 +162,9 @@ pub(super) fn next(format: &Format, batch: &Batch, from: Place, totals: &Totals)
     if place == from {
         return None;
     }
-    let Filling { metrics, pending, .. } = filling;
+    let Filling {
+        metrics, pending, ..
+    } = filling;
     let scope = ScopeMetrics {
         scope: Some(InstrumentationScope {
             name: "tributary".to_owned(),
@@ -215,7 +226,10 @@ impl Filling<'_> {
     /// The data point for one point; `None` where it cannot be sent as it is.
     fn point(&self, point: &Point) -> Option<Made> {
         let mut attributes = attributes(&point.tags);
-        let host = point.check.as_ref().and_then(|check| check.hostname.as_deref());
+        let host = point
+            .check
+            .as_ref()
+            .and_then(|check| check.hostname.as_deref());
         if let Some(host) = host.filter(|host| !host.is_empty()) {
             attributes.retain(|attribute| attribute.key != "host.name");
             attributes.push(attribute("host.name", text(host)));
@@ -257,7 +271,11 @@ impl Filling<'_> {
         let total = before + point.value;
         data.start_time_unix_nano = start;
         data.value = Some(number_data_point::Value::AsDouble(total));
-        Some((shape, DataPoint::Number(data), Some((series, (start, total)))))
+        Some((
+            shape,
+            DataPoint::Number(data),
+            Some((series, (start, total))),
+        ))
     }
 
     /// The data point for a distribution, whose first point is `point`.
@@ -279,7 +297,11 @@ impl Filling<'_> {
                 quantile_values: values.collect(),
                 ..SummaryDataPoint::default()
             };
-            return (Shape::Summary(distribution.kind), DataPoint::Summary(data), None);
+            return (
+                Shape::Summary(distribution.kind),
+                DataPoint::Summary(data),
+                None,
+            );
         }
         let found = Exponential::of(distribution, self.format.max_buckets);
         let side = |side: Side| {
@@ -302,7 +324,11 @@ impl Filling<'_> {
             max: Some(distribution.max),
             ..ExponentialHistogramDataPoint::default()
         };
-        (Shape::Histogram(distribution.kind), DataPoint::Histogram(data), None)
+        (
+            Shape::Histogram(distribution.kind),
+            DataPoint::Histogram(data),
+            None,
+        )
     }
 
     /// When the interval of a point began; 0, which is unknown, for points that pass through.
@@ -322,22 +348,35 @@ impl Filling<'_> {
             DataPoint::Summary(data) => data.encoded_len(),
         };
         let known = self.places.contains_key(&metric_key(point, shape));
-        data + POINT_BYTES + if known { 0 } else { METRIC_BYTES + point.name_len() }
+        data + POINT_BYTES
+            + if known {
+                0
+            } else {
+                METRIC_BYTES + point.name_len()
+            }
     }
 
     fn push(&mut self, point: &Point, shape: Shape, data: DataPoint) {
         let place = match self.places.entry(metric_key(point, shape)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                self.metrics.push(metric(point, shape, self.format.temporality));
+                self.metrics
+                    .push(metric(point, shape, self.format.temporality));
                 *new.insert(self.metrics.len() - 1)
             }
         };
-        let metric = self.metrics.get_mut(place).and_then(|metric| metric.data.as_mut());
+        let metric = self
+            .metrics
+            .get_mut(place)
+            .and_then(|metric| metric.data.as_mut());
         match (metric, data) {
             (Some(Data::Gauge(Gauge { data_points })), DataPoint::Number(data))
-            | (Some(Data::Sum(Sum { data_points, .. })), DataPoint::Number(data)) => data_points.push(data),
-            (Some(Data::ExponentialHistogram(found)), DataPoint::Histogram(data)) => found.data_points.push(data),
+            | (Some(Data::Sum(Sum { data_points, .. })), DataPoint::Number(data)) => {
+                data_points.push(data)
+            }
+            (Some(Data::ExponentialHistogram(found)), DataPoint::Histogram(data)) => {
+                found.data_points.push(data)
+            }
             (Some(Data::Summary(found)), DataPoint::Summary(data)) => found.data_points.push(data),
             _ => debug_assert!(false, "a metric's shape is that of its data points"),
         }
@@ -357,7 +396,11 @@ fn metric_key(point: &Point, shape: Shape) -> (Arc<str>, Option<Arc<str>>, Shape
 fn metric(point: &Point, shape: Shape, temporality: Temporality) -> Metric {
     let delta = AggregationTemporality::Delta as i32;
     let (name, kind, data) = match shape {
-        Shape::Gauge => (point.name().to_string(), None, Data::Gauge(Gauge::default())),
+        Shape::Gauge => (
+            point.name().to_string(),
+            None,
+            Data::Gauge(Gauge::default()),
+        ),
         Shape::Sum { monotonic } => {
             let sum = Sum {
                 aggregation_temporality: match temporality {
@@ -374,13 +417,25 @@ fn metric(point: &Point, shape: Shape, temporality: Temporality) -> Metric {
                 aggregation_temporality: delta,
                 ..ExponentialHistogram::default()
             };
-            (point.base.to_string(), Some(kind), Data::ExponentialHistogram(histogram))
+            (
+                point.base.to_string(),
+                Some(kind),
+                Data::ExponentialHistogram(histogram),
+            )
         }
-        Shape::Summary(kind) => (point.base.to_string(), Some(kind), Data::Summary(Summary::default())),
+        Shape::Summary(kind) => (
+            point.base.to_string(),
+            Some(kind),
+            Data::Summary(Summary::default()),
+        ),
     };
     Metric {
         name,
-        unit: if kind == Some(Kind::Timer) { "ms".to_owned() } else { String::new() },
+        unit: if kind == Some(Kind::Timer) {
+            "ms".to_owned()
+        } else {
+            String::new()
+        },
         data: Some(data),
         ..Metric::default()
     }

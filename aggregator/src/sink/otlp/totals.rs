@@ -76,7 +76,8 @@ impl Totals {
         if now.duration_since(self.looked) * 10 >= self.expiry {
             self.looked = now;
             let expiry = self.expiry;
-            self.series.retain(|_, total| now.duration_since(total.seen) < expiry);
+            self.series
+                .retain(|_, total| now.duration_since(total.seen) < expiry);
         }
     }
 }

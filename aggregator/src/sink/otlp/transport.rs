@@ -54,7 +54,9 @@ impl Transport {
             Protocol::Grpc => Alpn::Http2,
             Protocol::Http => Alpn::Http1,
         };
-        let connector = secure.then(|| Connector::new(&config.tls, HOP, alpn)).transpose();
+        let connector = secure
+            .then(|| Connector::new(&config.tls, HOP, alpn))
+            .transpose();
         let dialer = Dialer::new(HOP, connector.map_err(|error| format!("tls.{error}"))?)
             .connect_timeout(CONNECT_TIME.min(timeout))
             .tcp_keepalive(Duration::from_secs(30));
@@ -64,7 +66,8 @@ impl Transport {
                 let endpoint = endpoint
                     .user_agent(agent())
                     .map_err(|error| format!("url: {error}"))?;
-                let client = MetricsServiceClient::new(endpoint.connect_with_connector_lazy(dialer));
+                let client =
+                    MetricsServiceClient::new(endpoint.connect_with_connector_lazy(dialer));
                 let client = match config.compression {
                     Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
                     Compression::None => client,
@@ -94,9 +97,10 @@ impl Transport {
         let exchange = async {
             match &mut self.way {
                 Way::Grpc(client) => grpc(client, body, headers).await,
-                Way::Http { client, compression } => {
-                    http(client, &self.uri, *compression, body, headers).await
-                }
+                Way::Http {
+                    client,
+                    compression,
+                } => http(client, &self.uri, *compression, body, headers).await,
             }
         };
         let answer = tokio::time::timeout(timeout, exchange).await;
@@ -120,7 +124,9 @@ async fn grpc(
     *request.metadata_mut() = MetadataMap::from_headers(headers);
     match client.export(request).await {
         Ok(response) => Answer::of_success(response.get_ref()),
-        Err(status) if status.message().is_empty() || std::error::Error::source(&status).is_some() => {
+        Err(status)
+            if status.message().is_empty() || std::error::Error::source(&status).is_some() =>
+        {
             // Broken connections hide their cause beneath.
             match Answer::of_status(&status) {
                 Answer::Later { after, .. } => Answer::Later {
@@ -142,7 +148,10 @@ async fn http(
     headers: HeaderMap,
 ) -> Answer {
     let unreachable = |error: &(dyn std::error::Error + 'static)| Answer::Later {
-        said: format!("cannot be reached: {}", tributary_node::deepest_cause(error)),
+        said: format!(
+            "cannot be reached: {}",
+            tributary_node::deepest_cause(error)
+        ),
         after: None,
     };
     let packed = match compression {
@@ -162,7 +171,10 @@ async fn http(
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers;
     let own = request.headers_mut();
-    own.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    own.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-protobuf"),
+    );
     if let Ok(agent) = HeaderValue::from_str(&agent()) {
         own.entry(USER_AGENT).or_insert(agent);
     }
@@ -185,7 +197,10 @@ async fn http(
 }
 
 fn gzip(body: &[u8]) -> std::io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
+    let mut encoder = GzEncoder::new(
+        Vec::with_capacity(body.len() / 4),
+        flate2::Compression::fast(),
+    );
     encoder.write_all(body)?;
     Ok(encoder.finish()?.into())
 }

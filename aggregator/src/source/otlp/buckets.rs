@@ -33,8 +33,15 @@ pub(super) fn samples(buckets: &[Bucket], known: Known, mut give: impl FnMut(f64
         .map(|bucket| bucket.within(&known))
         .collect();
     // The extremes themselves; one of them where there is one sample only.
-    let ends = match (filled.first().copied(), filled.last().copied(), known.min, known.max) {
-        (Some(_), Some(_), Some(min), Some(max)) if filled.iter().map(|bucket| bucket.count).sum::<u64>() > 1 => {
+    let ends = match (
+        filled.first().copied(),
+        filled.last().copied(),
+        known.min,
+        known.max,
+    ) {
+        (Some(_), Some(_), Some(min), Some(max))
+            if filled.iter().map(|bucket| bucket.count).sum::<u64>() > 1 =>
+        {
             if let Some(first) = filled.first_mut() {
                 first.count -= 1;
             }
@@ -47,7 +54,11 @@ pub(super) fn samples(buckets: &[Bucket], known: Known, mut give: impl FnMut(f64
         _ => [None, None],
     };
     for end in ends.into_iter().flatten() {
-        filled.push(Bucket { lower: end, upper: end, count: 1 });
+        filled.push(Bucket {
+            lower: end,
+            upper: end,
+            count: 1,
+        });
     }
     let shift = Shift::towards(&filled, known.sum);
     for bucket in filled {
@@ -71,7 +82,11 @@ impl Bucket {
         if upper == f64::INFINITY {
             upper = lower;
         }
-        Self { lower, upper, ..*self }
+        Self {
+            lower,
+            upper,
+            ..*self
+        }
     }
 
     fn spread(self, shift: Shift, give: &mut impl FnMut(f64, u64)) {
@@ -102,7 +117,9 @@ impl Shift {
             return Self(0.0);
         };
         let total = |value: fn(&Bucket) -> f64| -> f64 {
-            let each = buckets.iter().map(|bucket| value(bucket) * bucket.count as f64);
+            let each = buckets
+                .iter()
+                .map(|bucket| value(bucket) * bucket.count as f64);
             each.sum()
         };
         let middle = total(|bucket| bucket.lower / 2.0 + bucket.upper / 2.0);
@@ -118,7 +135,11 @@ impl Shift {
     }
 
     fn of(self, value: f64, bucket: Bucket) -> f64 {
-        let end = if self.0 < 0.0 { bucket.lower } else { bucket.upper };
+        let end = if self.0 < 0.0 {
+            bucket.lower
+        } else {
+            bucket.upper
+        };
         value * (1.0 - self.0.abs()) + end * self.0.abs()
     }
 }
@@ -136,7 +157,11 @@ mod tests {
     }
 
     fn bucket(lower: f64, upper: f64, count: u64) -> Bucket {
-        Bucket { lower, upper, count }
+        Bucket {
+            lower,
+            upper,
+            count,
+        }
     }
 
     fn count(found: &[(f64, u64)]) -> u64 {
@@ -144,14 +169,24 @@ mod tests {
     }
 
     fn sum(found: &[(f64, u64)]) -> f64 {
-        found.iter().map(|(value, weight)| value * *weight as f64).sum()
+        found
+            .iter()
+            .map(|(value, weight)| value * *weight as f64)
+            .sum()
     }
 
     #[test]
     fn one_sample_that_is_told_exactly_is_that_sample() {
-        let known = Known { sum: Some(3.25), min: Some(3.25), max: Some(3.25) };
+        let known = Known {
+            sum: Some(3.25),
+            min: Some(3.25),
+            max: Some(3.25),
+        };
         assert_eq!(all(&[bucket(2.0, 4.0, 1)], known), [(3.25, 1)]);
-        let known = Known { sum: Some(3.25), ..Known::default() };
+        let known = Known {
+            sum: Some(3.25),
+            ..Known::default()
+        };
         assert_eq!(all(&[bucket(2.0, 4.0, 1)], known), [(3.25, 1)]);
         assert_eq!(all(&[bucket(2.0, 4.0, 0)], known), []);
     }
@@ -163,7 +198,11 @@ mod tests {
             bucket(10.0, 100.0, 1000),
             bucket(100.0, f64::INFINITY, 7),
         ];
-        let known = Known { sum: Some(30_000.0), min: Some(2.0), max: Some(450.0) };
+        let known = Known {
+            sum: Some(30_000.0),
+            min: Some(2.0),
+            max: Some(450.0),
+        };
         let found = all(&buckets, known);
         assert_eq!(count(&found), 1010);
         assert!((sum(&found) - 30_000.0).abs() < 1e-6, "{}", sum(&found));
@@ -174,7 +213,10 @@ mod tests {
 
     #[test]
     fn open_ends_without_extremes_reach_to_zero_or_to_the_last_bound() {
-        let open = [bucket(f64::NEG_INFINITY, 10.0, 2), bucket(10.0, f64::INFINITY, 1)];
+        let open = [
+            bucket(f64::NEG_INFINITY, 10.0, 2),
+            bucket(10.0, f64::INFINITY, 1),
+        ];
         assert_eq!(all(&open, Known::default()), [(5.0, 2), (10.0, 1)]);
         let below = [bucket(f64::NEG_INFINITY, -10.0, 1)];
         assert_eq!(all(&below, Known::default()), [(-10.0, 1)]);
@@ -182,10 +224,17 @@ mod tests {
 
     #[test]
     fn extremes_and_sums_that_contradict_the_buckets_break_nothing() {
-        let known = Known { sum: Some(1e9), min: Some(50.0), max: Some(-5.0) };
+        let known = Known {
+            sum: Some(1e9),
+            min: Some(50.0),
+            max: Some(-5.0),
+        };
         let found = all(&[bucket(0.0, 10.0, 5)], known);
         assert_eq!(count(&found), 5);
-        assert!(found.iter().all(|(value, _)| value.is_finite()), "{found:?}");
+        assert!(
+            found.iter().all(|(value, _)| value.is_finite()),
+            "{found:?}"
+        );
     }
 
     proptest! {

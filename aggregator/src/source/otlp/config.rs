@@ -60,7 +60,10 @@ impl registry::Build for OtlpConfig {
             problems.extend(checked.err().map(|error| format!("listen: {error}")));
         }
         if !(1024..=1 << 30).contains(&self.max_message.get()) {
-            problems.push(format!("max_message: {} is not between 1KiB and 1GiB", self.max_message));
+            problems.push(format!(
+                "max_message: {} is not between 1KiB and 1GiB",
+                self.max_message
+            ));
         }
         if self.max_series == 0 {
             problems.push("max_series: is zero".to_owned());
@@ -91,8 +94,17 @@ mod tests {
         let kind = find("otlp").unwrap();
         assert_eq!(kind.check(&Value::Null), Vec::<String>::new());
         let found = kind.check(&json!({"listen": ["nowhere"], "max_message": "1B", "max_series": 0, "series_expiry": "0s", "tls": {"key_file": "/x"}}));
-        for start in ["listen: ", "max_message: ", "max_series: ", "series_expiry: ", "tls.key_file: "] {
-            assert!(found.iter().any(|problem| problem.starts_with(start)), "{start}: {found:?}");
+        for start in [
+            "listen: ",
+            "max_message: ",
+            "max_series: ",
+            "series_expiry: ",
+            "tls.key_file: ",
+        ] {
+            assert!(
+                found.iter().any(|problem| problem.starts_with(start)),
+                "{start}: {found:?}"
+            );
         }
     }
 }

@@ -88,7 +88,9 @@ impl Door {
     ) -> Result<ExportMetricsServiceResponse, Refusal> {
         let place = Arc::clone(&self.places).acquire_owned();
         let place = tokio::time::timeout(PATIENCE, place).await;
-        let place = place.map_err(|_| Refusal::Busy)?.map_err(|_| Refusal::Busy)?;
+        let place = place
+            .map_err(|_| Refusal::Busy)?
+            .map_err(|_| Refusal::Busy)?;
         let door = Arc::clone(self);
         // Megabytes take their time at one go; and a sender that gives up must not leave half of them taken.
         let taking = tokio::task::spawn_blocking(move || {
@@ -97,9 +99,15 @@ impl Door {
                 .map_err(|error| Refusal::Malformed(error.to_string()))?;
             let idle = door.intakes.lock().pop();
             let mut intake = idle.unwrap_or_else(|| (door.outlets.samples)());
-            let outcome = take(&request, &door.resource_attributes, &door.streams, &mut *intake);
+            let outcome = take(
+                &request,
+                &door.resource_attributes,
+                &door.streams,
+                &mut *intake,
+            );
             door.intakes.lock().push(intake);
-            let (rejected, error_message) = door.events.taken(protocol, &outcome, door.streams.len());
+            let (rejected, error_message) =
+                door.events.taken(protocol, &outcome, door.streams.len());
             Ok(ExportMetricsServiceResponse {
                 partial_success: (rejected > 0).then(|| ExportMetricsPartialSuccess {
                     rejected_data_points: i64::try_from(rejected).unwrap_or(i64::MAX),

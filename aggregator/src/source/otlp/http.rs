@@ -41,14 +41,20 @@ struct Unread {
 
 /// The route.
 pub(super) fn router(door: Arc<Door>) -> Router {
-    Router::new().route("/v1/metrics", post(metrics)).with_state(door)
+    Router::new()
+        .route("/v1/metrics", post(metrics))
+        .with_state(door)
 }
 
 async fn metrics(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = match read(&head.headers, body, door.max_message).await {
         Ok(body) => body,
-        Err(Unread { status, outcome, why }) => {
+        Err(Unread {
+            status,
+            outcome,
+            why,
+        }) => {
             door.events.refused("http", outcome, &why);
             return failure(status, tonic::Code::InvalidArgument, why);
         }
@@ -67,7 +73,11 @@ async fn metrics(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 fn failure(status: StatusCode, code: tonic::Code, message: String) -> Response {
-    let body = RpcStatus { code: code as i32, message }.encode_to_vec();
+    let body = RpcStatus {
+        code: code as i32,
+        message,
+    }
+    .encode_to_vec();
     let mut response = (status, [(CONTENT_TYPE, PROTOBUF)], body).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, RETRY);
@@ -77,15 +87,28 @@ fn failure(status: StatusCode, code: tonic::Code, message: String) -> Response {
 
 /// Reads a body whole, in time, and unpacks it.
 async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Unread> {
-    let refuse = |status, outcome, why: String| Unread { status, outcome, why };
+    let refuse = |status, outcome, why: String| Unread {
+        status,
+        outcome,
+        why,
+    };
     let text = |name: HeaderName| -> String {
-        let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase());
+        let value = headers.get(name).map(|value| {
+            String::from_utf8_lossy(value.as_bytes())
+                .trim()
+                .to_ascii_lowercase()
+        });
         value.unwrap_or_default()
     };
     let content_type = text(CONTENT_TYPE);
     if content_type.split(';').next().map(str::trim_end) != Some("application/x-protobuf") {
-        let why = format!("content type {content_type:?} is not taken, only application/x-protobuf");
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", why));
+        let why =
+            format!("content type {content_type:?} is not taken, only application/x-protobuf");
+        return Err(refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content_type",
+            why,
+        ));
     }
     let encoding = text(CONTENT_ENCODING);
     let gzip = match encoding.as_str() {
@@ -93,18 +116,38 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Un
         "gzip" => true,
         _ => {
             let why = format!("content encoding {encoding:?} is not taken, only gzip");
-            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", why));
+            return Err(refuse(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content_encoding",
+                why,
+            ));
         }
     };
-    let too_large = || refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the message is longer than {limit} bytes"));
+    let too_large = || {
+        refuse(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("the message is longer than {limit} bytes"),
+        )
+    };
     let reading = tokio::time::timeout(BODY_TIME, to_bytes(body, limit)).await;
     let body = reading
-        .map_err(|_| refuse(StatusCode::REQUEST_TIMEOUT, "slow", "the body took too long".to_owned()))?
+        .map_err(|_| {
+            refuse(
+                StatusCode::REQUEST_TIMEOUT,
+                "slow",
+                "the body took too long".to_owned(),
+            )
+        })?
         .map_err(|error| {
             let cause = std::error::Error::source(&error);
             match cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
                 true => too_large(),
-                false => refuse(StatusCode::BAD_REQUEST, "cut_off", format!("the body did not come whole: {error}")),
+                false => refuse(
+                    StatusCode::BAD_REQUEST,
+                    "cut_off",
+                    format!("the body did not come whole: {error}"),
+                ),
             }
         })?;
     if !gzip {
@@ -119,6 +162,10 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Un
     match unpacked {
         Ok(unpacked) if unpacked.len() > limit => Err(too_large()),
         Ok(unpacked) => Ok(unpacked.into()),
-        Err(error) => Err(refuse(StatusCode::BAD_REQUEST, "malformed", format!("the body is no gzip: {error}"))),
+        Err(error) => Err(refuse(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            format!("the body is no gzip: {error}"),
+        )),
     }
 }

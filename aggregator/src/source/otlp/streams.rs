@@ -116,12 +116,17 @@ impl Streams {
                     true => Step::New(value.clone()),
                     false => Step::First,
                 };
-                new.insert(Stream { span, seen: now, value });
+                new.insert(Stream {
+                    span,
+                    seen: now,
+                    value,
+                });
                 step
             }
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
-                let late = span.time <= known.span.time && span.time != 0 || span.start < known.span.start && span.start != 0;
+                let late = span.time <= known.span.time && span.time != 0
+                    || span.start < known.span.start && span.start != 0;
                 if late {
                     known.seen = now;
                     return Step::Late;
@@ -132,7 +137,11 @@ impl Streams {
                     false => value.since(&known.value),
                 };
                 let new = since.unwrap_or_else(|| value.clone());
-                *known = Stream { span, seen: now, value };
+                *known = Stream {
+                    span,
+                    seen: now,
+                    value,
+                };
                 Step::New(new)
             }
         }
@@ -147,11 +156,22 @@ impl Total {
                 (now >= before).then(|| Self::Number(now - before))
             }
             (
-                Self::Explicit { bounds, counts, sum },
-                Self::Explicit { bounds: old_bounds, counts: old_counts, sum: old_sum },
+                Self::Explicit {
+                    bounds,
+                    counts,
+                    sum,
+                },
+                Self::Explicit {
+                    bounds: old_bounds,
+                    counts: old_counts,
+                    sum: old_sum,
+                },
             ) => {
                 let same = bounds == old_bounds && counts.len() == old_counts.len();
-                let counts = counts.iter().zip(old_counts).map(|(now, before)| now.checked_sub(*before));
+                let counts = counts
+                    .iter()
+                    .zip(old_counts)
+                    .map(|(now, before)| now.checked_sub(*before));
                 Some(Self::Explicit {
                     bounds: same.then(|| bounds.clone())?,
                     counts: counts.collect::<Option<_>>()?,
@@ -209,7 +229,12 @@ mod tests {
     }
 
     fn number(streams: &Streams, stream: u128, start: u64, time: u64, value: f64) -> Step {
-        streams.step(stream, Span { start, time }, Total::Number(value), Instant::now())
+        streams.step(
+            stream,
+            Span { start, time },
+            Total::Number(value),
+            Instant::now(),
+        )
     }
 
     fn new(value: f64) -> Step {
@@ -219,15 +244,35 @@ mod tests {
     #[test]
     fn what_is_new_is_counted_once() {
         let streams = streams();
-        assert_eq!(number(&streams, 1, 50, 110, 1000.0), Step::First, "begun before us");
+        assert_eq!(
+            number(&streams, 1, 50, 110, 1000.0),
+            Step::First,
+            "begun before us"
+        );
         assert_eq!(number(&streams, 1, 50, 120, 1007.0), new(7.0));
-        assert_eq!(number(&streams, 1, 50, 120, 1007.0), Step::Late, "sent again");
-        assert_eq!(number(&streams, 1, 50, 115, 1003.0), Step::Late, "out of order");
+        assert_eq!(
+            number(&streams, 1, 50, 120, 1007.0),
+            Step::Late,
+            "sent again"
+        );
+        assert_eq!(
+            number(&streams, 1, 50, 115, 1003.0),
+            Step::Late,
+            "out of order"
+        );
         assert_eq!(number(&streams, 1, 50, 130, 1007.0), new(0.0));
         assert_eq!(number(&streams, 1, 135, 140, 3.0), new(3.0), "begun anew");
-        assert_eq!(number(&streams, 1, 50, 150, 1010.0), Step::Late, "from the life before");
+        assert_eq!(
+            number(&streams, 1, 50, 150, 1010.0),
+            Step::Late,
+            "from the life before"
+        );
         assert_eq!(number(&streams, 1, 135, 160, 2.0), new(2.0), "fallen");
-        assert_eq!(number(&streams, 2, 105, 110, 4.0), new(4.0), "begun after us");
+        assert_eq!(
+            number(&streams, 2, 105, 110, 4.0),
+            new(4.0),
+            "begun after us"
+        );
         assert_eq!(number(&streams, 3, 105, 110, 4.0), Step::Full);
     }
 
@@ -243,7 +288,17 @@ mod tests {
     fn silent_streams_make_room() {
         let streams = streams();
         let now = Instant::now();
-        let step = |stream, now| streams.step(stream, Span { start: 105, time: 110 }, Total::Number(1.0), now);
+        let step = |stream, now| {
+            streams.step(
+                stream,
+                Span {
+                    start: 105,
+                    time: 110,
+                },
+                Total::Number(1.0),
+                now,
+            )
+        };
         step(1, now);
         step(2, now + HOUR / 2);
         assert_eq!(step(3, now + HOUR / 2), Step::Full);
@@ -253,9 +308,16 @@ mod tests {
 
     #[test]
     fn histograms_are_compared_bucket_by_bucket() {
-        let explicit = |counts: &[u64], sum| Total::Explicit { bounds: vec![1.0], counts: counts.to_vec(), sum };
+        let explicit = |counts: &[u64], sum| Total::Explicit {
+            bounds: vec![1.0],
+            counts: counts.to_vec(),
+            sum,
+        };
         let now = explicit(&[5, 4], Some(20.0));
-        assert_eq!(now.since(&explicit(&[2, 4], Some(15.0))), Some(explicit(&[3, 0], Some(5.0))));
+        assert_eq!(
+            now.since(&explicit(&[2, 4], Some(15.0))),
+            Some(explicit(&[3, 0], Some(5.0)))
+        );
         assert_eq!(now.since(&explicit(&[6, 0], None)), None);
         assert_eq!(now.since(&Total::Number(1.0)), None);
     }

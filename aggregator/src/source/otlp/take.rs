@@ -21,8 +21,8 @@ use tributary_proto::otlp::common::{AnyValue, KeyValue};
 use tributary_proto::otlp::metrics::exponential_histogram_data_point::Buckets;
 use tributary_proto::otlp::metrics::metric::Data;
 use tributary_proto::otlp::metrics::{
-    AggregationTemporality, DataPointFlags, ExponentialHistogramDataPoint, HistogramDataPoint, Metric,
-    NumberDataPoint, SummaryDataPoint, number_data_point,
+    AggregationTemporality, DataPointFlags, ExponentialHistogramDataPoint, HistogramDataPoint,
+    Metric, NumberDataPoint, SummaryDataPoint, number_data_point,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -55,7 +55,10 @@ pub(super) fn take(
 ) -> Outcome {
     let mut outcome = Outcome::default();
     for of_resource in &request.resource_metrics {
-        let attributes = of_resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
+        let attributes = of_resource
+            .resource
+            .as_ref()
+            .map_or(&[][..], |resource| &resource.attributes);
         let mut identity = Xxh3::new();
         hash_attributes(&mut identity, attributes);
         let of_resource_tags: Vec<&KeyValue> = attributes
@@ -124,7 +127,8 @@ impl Taking<'_> {
             None => self.settle("empty", Err(No::Refused("no_data"))),
             Some(Data::Gauge(gauge)) => {
                 for point in &gauge.data_points {
-                    let taken = self.number(point, |taking, value| taking.sample(Kind::Gauge, value));
+                    let taken =
+                        self.number(point, |taking, value| taking.sample(Kind::Gauge, value));
                     self.settle("gauge", taken);
                 }
             }
@@ -194,7 +198,10 @@ impl Taking<'_> {
             (AggregationTemporality::Delta, _) => self.sample(Kind::Counter, value),
             (AggregationTemporality::Cumulative, false) => self.sample(Kind::Gauge, value),
             (AggregationTemporality::Cumulative, true) => {
-                let span = Span { start: point.start_time_unix_nano, time: point.time_unix_nano };
+                let span = Span {
+                    start: point.start_time_unix_nano,
+                    time: point.time_unix_nano,
+                };
                 match self.step("", &point.attributes, span, Total::Number(value))? {
                     Total::Number(new) => self.sample(Kind::Counter, new),
                     _ => Ok(()),
@@ -204,7 +211,11 @@ impl Taking<'_> {
         }
     }
 
-    fn histogram(&mut self, point: &HistogramDataPoint, temporality: AggregationTemporality) -> Result<(), No> {
+    fn histogram(
+        &mut self,
+        point: &HistogramDataPoint,
+        temporality: AggregationTemporality,
+    ) -> Result<(), No> {
         recorded(point.flags)?;
         self.set_tags(&point.attributes);
         let (bounds, mut counts) = (&point.explicit_bounds, point.bucket_counts.clone());
@@ -213,19 +224,37 @@ impl Taking<'_> {
         }
         let ascending = bounds.iter().zip(bounds.iter().skip(1)).all(|(a, b)| a < b);
         let finite_bounds = bounds.iter().all(|bound| bound.is_finite());
-        if counts.len() != bounds.len() + 1 || !ascending || !finite_bounds || total(&counts) != Some(point.count) {
+        if counts.len() != bounds.len() + 1
+            || !ascending
+            || !finite_bounds
+            || total(&counts) != Some(point.count)
+        {
             return Err(No::Refused("buckets"));
         }
         let sum = point.sum.map(finite).transpose()?;
-        let mut known = Known { sum, min: point.min, max: point.max };
+        let mut known = Known {
+            sum,
+            min: point.min,
+            max: point.max,
+        };
         let counts = match temporality {
             AggregationTemporality::Delta => counts,
             AggregationTemporality::Cumulative => {
-                let span = Span { start: point.start_time_unix_nano, time: point.time_unix_nano };
-                let now = Total::Explicit { bounds: bounds.clone(), counts, sum };
+                let span = Span {
+                    start: point.start_time_unix_nano,
+                    time: point.time_unix_nano,
+                };
+                let now = Total::Explicit {
+                    bounds: bounds.clone(),
+                    counts,
+                    sum,
+                };
                 match self.step("", &point.attributes, span, now)? {
                     Total::Explicit { counts, sum, .. } => {
-                        known = Known { sum, ..Known::default() };
+                        known = Known {
+                            sum,
+                            ..Known::default()
+                        };
                         counts
                     }
                     _ => return Ok(()),
@@ -238,7 +267,11 @@ impl Taking<'_> {
         let mut buckets: Vec<_> = lower
             .zip(upper)
             .zip(counts)
-            .map(|((lower, upper), count)| Bucket { lower, upper, count })
+            .map(|((lower, upper), count)| Bucket {
+                lower,
+                upper,
+                count,
+            })
             .collect();
         if let [only] = buckets.as_mut_slice()
             && only.count > 0
@@ -259,9 +292,14 @@ impl Taking<'_> {
         recorded(point.flags)?;
         self.set_tags(&point.attributes);
         let side = |buckets: &Option<Buckets>| -> Vec<(i64, u64)> {
-            let Some(buckets) = buckets else { return Vec::new() };
+            let Some(buckets) = buckets else {
+                return Vec::new();
+            };
             let counts = (i64::from(buckets.offset)..).zip(&buckets.bucket_counts);
-            counts.filter(|(_, count)| **count > 0).map(|(index, count)| (index, *count)).collect()
+            counts
+                .filter(|(_, count)| **count > 0)
+                .map(|(index, count)| (index, *count))
+                .collect()
         };
         let sum = point.sum.map(finite).transpose()?;
         let mut found = Exponential {
@@ -271,37 +309,70 @@ impl Taking<'_> {
             negative: side(&point.negative),
             sum,
         };
-        let counts = found.positive.iter().chain(&found.negative).map(|(_, count)| count);
-        let all = counts.chain([&found.zero]).try_fold(0_u64, |all, count| all.checked_add(*count));
+        let counts = found
+            .positive
+            .iter()
+            .chain(&found.negative)
+            .map(|(_, count)| count);
+        let all = counts
+            .chain([&found.zero])
+            .try_fold(0_u64, |all, count| all.checked_add(*count));
         if !SCALES.contains(&point.scale) || all != Some(point.count) {
             return Err(No::Refused("buckets"));
         }
-        let mut known = Known { sum, min: point.min, max: point.max };
+        let mut known = Known {
+            sum,
+            min: point.min,
+            max: point.max,
+        };
         match temporality {
             AggregationTemporality::Delta => {}
             AggregationTemporality::Cumulative => {
-                let span = Span { start: point.start_time_unix_nano, time: point.time_unix_nano };
+                let span = Span {
+                    start: point.start_time_unix_nano,
+                    time: point.time_unix_nano,
+                };
                 match self.step("", &point.attributes, span, Total::Exponential(found))? {
                     Total::Exponential(new) => found = new,
                     _ => return Ok(()),
                 }
-                known = Known { sum: found.sum, ..Known::default() };
+                known = Known {
+                    sum: found.sum,
+                    ..Known::default()
+                };
             }
             AggregationTemporality::Unspecified => return Err(No::Refused("temporality")),
         }
         let bound = |index: i64| (index as f64 * f64::from(-found.scale).exp2()).exp2();
         let ends = |index: i64| (bound(index), bound(index.saturating_add(1)).min(f64::MAX));
-        if found.positive.iter().chain(&found.negative).any(|(index, _)| !bound(*index).is_finite()) {
+        if found
+            .positive
+            .iter()
+            .chain(&found.negative)
+            .any(|(index, _)| !bound(*index).is_finite())
+        {
             return Err(No::Refused("buckets"));
         }
         let below = found.negative.iter().rev().map(|(index, count)| {
             let (lower, upper) = ends(*index);
-            Bucket { lower: -upper, upper: -lower, count: *count }
+            Bucket {
+                lower: -upper,
+                upper: -lower,
+                count: *count,
+            }
         });
-        let zero = Bucket { lower: 0.0, upper: 0.0, count: found.zero };
+        let zero = Bucket {
+            lower: 0.0,
+            upper: 0.0,
+            count: found.zero,
+        };
         let above = found.positive.iter().map(|(index, count)| {
             let (lower, upper) = ends(*index);
-            Bucket { lower, upper, count: *count }
+            Bucket {
+                lower,
+                upper,
+                count: *count,
+            }
         });
         let buckets: Vec<_> = below.chain([zero]).chain(above).collect();
         self.buckets(&buckets, known)
@@ -314,7 +385,10 @@ impl Taking<'_> {
         }
         let sum = finite(point.sum)?;
         self.set_tags(&point.attributes);
-        let span = Span { start: point.start_time_unix_nano, time: point.time_unix_nano };
+        let span = Span {
+            start: point.start_time_unix_nano,
+            time: point.time_unix_nano,
+        };
         for (suffix, value) in [(".count", point.count as f64), (".sum", sum)] {
             match self.step(suffix, &point.attributes, span, Total::Number(value)) {
                 Ok(Total::Number(new)) => self.named(suffix, Kind::Counter, new, 1.0)?,
@@ -334,7 +408,11 @@ impl Taking<'_> {
 
     fn buckets(&mut self, buckets: &[Bucket], known: Known) -> Result<(), No> {
         let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
-        let known = Known { min: finite(known.min), max: finite(known.max), ..known };
+        let known = Known {
+            min: finite(known.min),
+            max: finite(known.max),
+            ..known
+        };
         let kind = match self.metric.unit.as_str() {
             "ms" => Kind::Timer,
             _ => Kind::Histogram,
@@ -368,11 +446,20 @@ impl Taking<'_> {
     }
 
     /// What is new in a cumulative value.
-    fn step(&mut self, suffix: &str, attributes: &[KeyValue], span: Span, value: Total) -> Result<Total, No> {
+    fn step(
+        &mut self,
+        suffix: &str,
+        attributes: &[KeyValue],
+        span: Span,
+        value: Total,
+    ) -> Result<Total, No> {
         let mut identity = self.identity.clone();
         hash_text(&mut identity, suffix);
         hash_attributes(&mut identity, attributes);
-        match self.streams.step(identity.digest128(), span, value, Instant::now()) {
+        match self
+            .streams
+            .step(identity.digest128(), span, value, Instant::now())
+        {
             Step::New(new) => Ok(new),
             Step::First => Err(No::Skipped("first")),
             Step::Late => Err(No::Skipped("late")),
@@ -384,9 +471,16 @@ impl Taking<'_> {
     fn set_tags(&mut self, attributes: &[KeyValue]) {
         self.tags.clear();
         let own = |key: &str| attributes.iter().any(|attribute| attribute.key == key);
-        let resource = self.resource.iter().copied().filter(|attribute| !own(&attribute.key));
+        let resource = self
+            .resource
+            .iter()
+            .copied()
+            .filter(|attribute| !own(&attribute.key));
         for attribute in resource.chain(attributes) {
-            let value = attribute.value.as_ref().and_then(|value| value.value.as_ref());
+            let value = attribute
+                .value
+                .as_ref()
+                .and_then(|value| value.value.as_ref());
             match value {
                 Some(Any::ArrayValue(list)) => {
                     for value in &list.values {
@@ -415,7 +509,9 @@ fn finite(value: f64) -> Result<f64, No> {
 }
 
 fn total(counts: &[u64]) -> Option<u64> {
-    counts.iter().try_fold(0_u64, |all, count| all.checked_add(*count))
+    counts
+        .iter()
+        .try_fold(0_u64, |all, count| all.checked_add(*count))
 }
 
 /// Values that are no texts are written as such; maps and bytes have no place in a tag and are left out.
@@ -461,7 +557,11 @@ fn hash_attributes(identity: &mut Xxh3, attributes: &[KeyValue]) {
     identity.update(&(sorted.len() as u64).to_le_bytes());
     for attribute in sorted {
         hash_text(identity, &attribute.key);
-        let value = attribute.value.as_ref().map(AnyValue::encode_to_vec).unwrap_or_default();
+        let value = attribute
+            .value
+            .as_ref()
+            .map(AnyValue::encode_to_vec)
+            .unwrap_or_default();
         identity.update(&(value.len() as u64).to_le_bytes());
         identity.update(&value);
     }

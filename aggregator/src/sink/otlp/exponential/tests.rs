@@ -42,7 +42,9 @@ impl Exponential {
         let middle = |bucket: i32| bound(bucket, self.scale) * base(self.scale).sqrt();
         let side = |side: &Side, sign: f64| -> Vec<(f64, u64)> {
             let buckets = (side.offset..).zip(side.counts.clone());
-            buckets.map(|(bucket, count)| (sign * middle(bucket), count)).collect()
+            buckets
+                .map(|(bucket, count)| (sign * middle(bucket), count))
+                .collect()
         };
         let mut all = side(&self.negative, -1.0);
         all.reverse();
@@ -62,29 +64,53 @@ impl Exponential {
 #[test]
 fn bounds_belong_to_the_bucket_below_at_every_scale() {
     for scale in SCALES {
-        for value in [1e-310, 1e-300, 0.001, 0.7, 1.0, 1.5, 2.0, 4.0, 1000.0, 65536.0, 1e300] {
+        for value in [
+            1e-310, 1e-300, 0.001, 0.7, 1.0, 1.5, 2.0, 4.0, 1000.0, 65536.0, 1e300,
+        ] {
             let bucket = index(value, scale);
             let (lower, upper) = (bound(bucket, scale), bound(bucket + 1, scale));
             let slack = 1e-9;
-            assert!(lower <= value * (1.0 + slack), "{value} at {scale}: above {lower}");
-            assert!(value <= upper * (1.0 + slack), "{value} at {scale}: up to {upper}");
+            assert!(
+                lower <= value * (1.0 + slack),
+                "{value} at {scale}: above {lower}"
+            );
+            assert!(
+                value <= upper * (1.0 + slack),
+                "{value} at {scale}: up to {upper}"
+            );
         }
-        assert_eq!(index(1.0, scale), -1, "1 is a bound at every scale: {scale}");
+        assert_eq!(
+            index(1.0, scale),
+            -1,
+            "1 is a bound at every scale: {scale}"
+        );
     }
-    assert_eq!([1.0, 1.5, 2.0, 3.0, 4.0].map(|value| index(value, 0)), [-1, 0, 0, 1, 1]);
-    assert_eq!([1.0, 4.0, 4.1, 16.0].map(|value| index(value, -1)), [-1, 0, 1, 1]);
+    assert_eq!(
+        [1.0, 1.5, 2.0, 3.0, 4.0].map(|value| index(value, 0)),
+        [-1, 0, 0, 1, 1]
+    );
+    assert_eq!(
+        [1.0, 4.0, 4.1, 16.0].map(|value| index(value, -1)),
+        [-1, 0, 1, 1]
+    );
 }
 
 #[test]
 fn few_samples_are_each_in_their_own_bucket() {
-    let found = Exponential::of(&distribution(&mut digest(&[1.0, 1000.0, 0.0, -8.0])), BUCKETS);
+    let found = Exponential::of(
+        &distribution(&mut digest(&[1.0, 1000.0, 0.0, -8.0])),
+        BUCKETS,
+    );
     assert_eq!((found.total(), found.zero), (4, 1));
     let one = |value: f64| index(value, found.scale);
     assert_eq!(found.positive.offset, one(1.0));
     let last = found.positive.offset + found.positive.counts.len() as i32 - 1;
     assert_eq!(last, one(1000.0));
     assert_eq!(found.positive.counts.iter().sum::<u64>(), 2);
-    assert_eq!((found.negative.offset, &*found.negative.counts), (one(8.0), &[1][..]));
+    assert_eq!(
+        (found.negative.offset, &*found.negative.counts),
+        (one(8.0), &[1][..])
+    );
 }
 
 #[test]
