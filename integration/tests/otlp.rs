@@ -55,12 +55,20 @@ async fn what_one_aggregator_sends_another_aggregates() -> Outcome {
         // A curve with a long tail from 1 to 1000.
         let value = |n: i32| (f64::from(n) / 2000.0 * 1000_f64.ln()).exp();
         for lines in (0..=2000).collect::<Vec<_>>().chunks(20) {
-            let lines: Vec<_> = lines.iter().map(|n| format!("latency:{}|ms|#env:prod,canary", value(*n))).collect();
+            let lines: Vec<_> = lines
+                .iter()
+                .map(|n| format!("latency:{}|ms|#env:prod,canary", value(*n)))
+                .collect();
             sender.send(&lines.join("\n"))?;
         }
-        sender.send("orders:3|c|#env:prod\norders:-1|c|#env:prod\nload:0.5|g\nload:0.25|g\nsmall:3|h")?;
+        sender.send(
+            "orders:3|c|#env:prod\norders:-1|c|#env:prod\nload:0.5|g\nload:0.25|g\nsmall:3|h",
+        )?;
         tributary_integration::tier::wait_for("all samples", async || {
-            let metrics = tributary_integration::tier::get(&sender.http, "/metrics").await.ok()?.text();
+            let metrics = tributary_integration::tier::get(&sender.http, "/metrics")
+                .await
+                .ok()?
+                .text();
             let received: f64 = metrics
                 .lines()
                 .filter(|line| line.starts_with("veneur_listen_received_per_protocol_total"))
@@ -77,23 +85,42 @@ async fn what_one_aggregator_sends_another_aggregates() -> Outcome {
         assert_eq!(only(&points, "small.count"), 1.0);
         assert_eq!(only(&points, "small.max"), 3.0);
         assert_eq!(only(&points, "latency.count"), 2001.0);
-        assert_eq!((only(&points, "latency.min"), only(&points, "latency.max")), (value(0), value(2000)));
+        assert_eq!(
+            (only(&points, "latency.min"), only(&points, "latency.max")),
+            (value(0), value(2000))
+        );
         let sum: f64 = (0..=2000).map(value).sum();
         assert_near(only(&points, "latency.sum"), sum, 1e-9, "sum");
         // Ten doublings in 160 buckets: 4.4 %, and a little for either digest.
-        for (name, rank) in [("50percentile", 1000), ("75percentile", 1500), ("99percentile", 1980)] {
+        for (name, rank) in [
+            ("50percentile", 1000),
+            ("75percentile", 1500),
+            ("99percentile", 1980),
+        ] {
             let found = only(&points, &format!("latency.{name}"));
-            println!("{protocol} {name}: {:+.2} %", 100.0 * (found / value(rank) - 1.0));
+            println!(
+                "{protocol} {name}: {:+.2} %",
+                100.0 * (found / value(rank) - 1.0)
+            );
             assert_near(found, value(rank), 0.05, name);
         }
-        let latency = points.iter().find(|point| point.name == "latency.count").ok_or("no count")?;
-        assert_eq!(latency.tags, ["canary", "env:prod", "service.name:tributary"]);
+        let latency = points
+            .iter()
+            .find(|point| point.name == "latency.count")
+            .ok_or("no count")?;
+        assert_eq!(
+            latency.tags,
+            ["canary", "env:prod", "service.name:tributary"]
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
-#[cfg_attr(not(feature = "servers"), ignore = "needs OpenTelemetry's Python SDK: run integration/test")]
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs OpenTelemetry's Python SDK: run integration/test"
+)]
 async fn an_application_with_opentelemetrys_sdk_is_understood() -> Outcome {
     let tier = tier()?;
     let address = free_address()?;
@@ -107,16 +134,32 @@ async fn an_application_with_opentelemetrys_sdk_is_understood() -> Outcome {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/application.py");
     let (otel, to) = (fetched("TEST_OTEL")?, address.clone());
     let application = tokio::task::spawn_blocking(move || {
-        Command::new("python3").env("PYTHONPATH", otel).args([script, &to]).output()
+        Command::new("python3")
+            .env("PYTHONPATH", otel)
+            .args([script, &to])
+            .output()
     });
     let application = application.await??;
     let said = String::from_utf8_lossy(&application.stderr);
-    assert!(application.status.success() && !said.contains("rejected") && !said.contains("Failed"), "{said}");
-    let metrics = tributary_integration::tier::get(&aggregator.http, "/metrics").await?.text();
-    assert!(!metrics.contains("veneur_otlp_data_points_refused_total{"), "{metrics}");
+    assert!(
+        application.status.success() && !said.contains("rejected") && !said.contains("Failed"),
+        "{said}"
+    );
+    let metrics = tributary_integration::tier::get(&aggregator.http, "/metrics")
+        .await?
+        .text();
+    assert!(
+        !metrics.contains("veneur_otlp_data_points_refused_total{"),
+        "{metrics}"
+    );
     assert!(aggregator.program.stop().await?.success());
     let points = read_points(&aggregator.points)?;
-    for prefix in ["grpc.cumulative", "grpc.delta", "http.cumulative", "http.delta"] {
+    for prefix in [
+        "grpc.cumulative",
+        "grpc.delta",
+        "http.cumulative",
+        "http.delta",
+    ] {
         let value = |name: &str| only(&points, &format!("{prefix}.{name}"));
         assert_eq!(value("orders"), 11.0, "{prefix}");
         assert_eq!(value("stock"), 7.0, "{prefix}: an up-down counter's level");
@@ -126,28 +169,58 @@ async fn an_application_with_opentelemetrys_sdk_is_understood() -> Outcome {
         assert_eq!(value("exponential.count"), 2000.0, "{prefix}");
         assert_near(value("exponential.sum"), 1_001_000.0, 1e-9, prefix);
         if prefix.ends_with("delta") {
-            assert_eq!((value("latency.min"), value("latency.max")), (1.0, 3000.0), "{prefix}");
-            assert_eq!((value("exponential.min"), value("exponential.max")), (1.0, 1000.0), "{prefix}");
+            assert_eq!(
+                (value("latency.min"), value("latency.max")),
+                (1.0, 3000.0),
+                "{prefix}"
+            );
+            assert_eq!(
+                (value("exponential.min"), value("exponential.max")),
+                (1.0, 1000.0),
+                "{prefix}"
+            );
         }
-        for (name, expected) in [("50percentile", 500.0), ("75percentile", 750.0), ("99percentile", 990.0)] {
+        for (name, expected) in [
+            ("50percentile", 500.0),
+            ("75percentile", 750.0),
+            ("99percentile", 990.0),
+        ] {
             let found = value(&format!("exponential.{name}"));
-            println!("{prefix} {name}: {:+.2} %", 100.0 * (found / expected - 1.0));
+            println!(
+                "{prefix} {name}: {:+.2} %",
+                100.0 * (found / expected - 1.0)
+            );
             assert_near(found, expected, 0.05, prefix);
         }
         let orders = format!("{prefix}.orders");
-        let orders = points.iter().find(|point| point.name == orders).ok_or("no orders")?;
-        assert_eq!((&*orders.kind, &*orders.tags), ("counter", &["env:prod".to_owned(), "service.name:shop".to_owned()][..]));
+        let orders = points
+            .iter()
+            .find(|point| point.name == orders)
+            .ok_or("no orders")?;
+        assert_eq!(
+            (&*orders.kind, &*orders.tags),
+            (
+                "counter",
+                &["env:prod".to_owned(), "service.name:shop".to_owned()][..]
+            )
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
-#[cfg_attr(not(feature = "servers"), ignore = "needs OpenTelemetry's Python messages: run integration/test")]
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs OpenTelemetry's Python messages: run integration/test"
+)]
 async fn a_receiver_with_the_published_messages_understands_the_sink() -> Outcome {
     let tier = tier()?;
     let mut receiver = Command::new("python3")
         .env("PYTHONPATH", fetched("TEST_OTEL")?)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/otlp/receiver.py"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/otlp/receiver.py"
+        ))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -167,11 +240,16 @@ async fn a_receiver_with_the_published_messages_understands_the_sink() -> Outcom
         .with("metric_sinks", json!(sinks))
         .start()
         .await?;
-    let timings: Vec<_> = (1..=100).map(|value| format!("latency:{value}|ms|#env:prod")).collect();
+    let timings: Vec<_> = (1..=100)
+        .map(|value| format!("latency:{value}|ms|#env:prod"))
+        .collect();
     agent.send(&timings.join("\n"))?;
     agent.send("orders:3|c|#env:prod,canary\nload:0.5|g\nvisitors:ann|s\n_sc|db|1|m:slow")?;
     tributary_integration::tier::wait_for("all samples", async || {
-        let metrics = tributary_integration::tier::get(&agent.http, "/metrics").await.ok()?.text();
+        let metrics = tributary_integration::tier::get(&agent.http, "/metrics")
+            .await
+            .ok()?
+            .text();
         let received: f64 = metrics
             .lines()
             .filter(|line| line.starts_with("veneur_listen_received_per_protocol_total"))
@@ -190,33 +268,63 @@ async fn a_receiver_with_the_published_messages_understands_the_sink() -> Outcom
     for way in ["grpc", "http"] {
         let of = |name: &str| -> &Value {
             let of_way = found.iter().filter(|found| found["way"] == way);
-            let named: Vec<_> = of_way.filter(|found| found["metric"]["name"] == name).collect();
+            let named: Vec<_> = of_way
+                .filter(|found| found["metric"]["name"] == name)
+                .collect();
             match named[..] {
                 [one] => one,
                 _ => panic!("{way} {name}: {found:?}"),
             }
         };
         let orders = of("orders");
-        assert_eq!(orders["resource"], json!({"service.name": "tributary", "host.name": "web1"}));
+        assert_eq!(
+            orders["resource"],
+            json!({"service.name": "tributary", "host.name": "web1"})
+        );
         assert_eq!(orders["scope"], "tributary");
         let sum = &orders["metric"]["sum"];
-        assert_eq!(sum["aggregationTemporality"], "AGGREGATION_TEMPORALITY_DELTA");
+        assert_eq!(
+            sum["aggregationTemporality"],
+            "AGGREGATION_TEMPORALITY_DELTA"
+        );
         let point = &sum["dataPoints"][0];
         assert_eq!(point["asDouble"], 3.0);
-        assert_eq!(point["attributes"], json!([{"key": "canary", "value": {"stringValue": ""}}, {"key": "env", "value": {"stringValue": "prod"}}]));
-        let nanos = |key: &str| point[key].as_str().and_then(|text| text.parse::<u64>().ok());
-        let took = nanos("timeUnixNano").zip(nanos("startTimeUnixNano")).map(|(end, start)| end - start);
+        assert_eq!(
+            point["attributes"],
+            json!([{"key": "canary", "value": {"stringValue": ""}}, {"key": "env", "value": {"stringValue": "prod"}}])
+        );
+        let nanos = |key: &str| {
+            point[key]
+                .as_str()
+                .and_then(|text| text.parse::<u64>().ok())
+        };
+        let took = nanos("timeUnixNano")
+            .zip(nanos("startTimeUnixNano"))
+            .map(|(end, start)| end - start);
         assert_eq!(took, Some(3_600_000_000_000));
-        assert_eq!(of("load")["metric"]["gauge"]["dataPoints"][0]["asDouble"], 0.5);
-        assert_eq!(of("visitors")["metric"]["gauge"]["dataPoints"][0]["asDouble"], 1.0);
+        assert_eq!(
+            of("load")["metric"]["gauge"]["dataPoints"][0]["asDouble"],
+            0.5
+        );
+        assert_eq!(
+            of("visitors")["metric"]["gauge"]["dataPoints"][0]["asDouble"],
+            1.0
+        );
         assert_eq!(of("db")["metric"]["gauge"]["dataPoints"][0]["asInt"], "1");
         let latency = &of("latency")["metric"];
         assert_eq!(latency["unit"], "ms");
         let point = &latency["exponentialHistogram"]["dataPoints"][0];
-        assert_eq!((&point["count"], &point["sum"]), (&json!("100"), &json!(5050.0)));
+        assert_eq!(
+            (&point["count"], &point["sum"]),
+            (&json!("100"), &json!(5050.0))
+        );
         assert_eq!((&point["min"], &point["max"]), (&json!(1.0), &json!(100.0)));
-        let counts = point["positive"]["bucketCounts"].as_array().ok_or("no buckets")?;
-        let counts = counts.iter().filter_map(|count| count.as_str()?.parse::<u64>().ok());
+        let counts = point["positive"]["bucketCounts"]
+            .as_array()
+            .ok_or("no buckets")?;
+        let counts = counts
+            .iter()
+            .filter_map(|count| count.as_str()?.parse::<u64>().ok());
         assert_eq!(counts.sum::<u64>(), 100);
         assert_eq!(point["scale"], 4, "seven doublings in 160 buckets");
     }
@@ -226,12 +334,15 @@ async fn a_receiver_with_the_published_messages_understands_the_sink() -> Outcom
 #[test]
 fn the_manuals_example_is_a_configuration() -> Outcome {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/otlp.md"))?;
-    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let example = page
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("aggregator.yaml");
     std::fs::write(&file, example.ok_or("no example")?)?;
     let checked = Command::new(env!("CARGO_BIN_EXE_tributary"))
-        .args(["aggregator", "--check", "--config"])
+        .args(["aggregator", "--check", "--file"])
         .arg(&file)
         .output()?;
     let said = String::from_utf8_lossy(&checked.stderr);

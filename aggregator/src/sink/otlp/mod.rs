@@ -16,10 +16,12 @@
 //! beyond `max_series`; and points too long for any request.
 
 mod answer;
+mod attributes;
 mod config;
 mod exponential;
 mod happened;
 mod request;
+mod shape;
 mod totals;
 mod transport;
 

@@ -1,29 +1,28 @@
 //! From a batch to requests: which data point says what of which points.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
 use tributary_proto::otlp::collector::ExportMetricsServiceRequest;
-use tributary_proto::otlp::common::any_value::Value;
-use tributary_proto::otlp::common::{AnyValue, ArrayValue, InstrumentationScope, KeyValue};
+use tributary_proto::otlp::common::InstrumentationScope;
 use tributary_proto::otlp::metrics::exponential_histogram_data_point::Buckets;
 use tributary_proto::otlp::metrics::metric::Data;
 use tributary_proto::otlp::metrics::summary_data_point::ValueAtQuantile;
 use tributary_proto::otlp::metrics::{
-    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric,
-    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
-    number_data_point,
+    ExponentialHistogramDataPoint, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
+    Sum, SummaryDataPoint, number_data_point,
 };
 use tributary_proto::otlp::resource::Resource;
 
+use super::attributes::{attribute, attributes, text};
 use super::config::{Histograms, OtlpConfig, Temporality};
 use super::exponential::{Exponential, Side};
+use super::shape::{DataPoint, Shape, metric, metric_key};
 use super::totals::{Series, Totals};
-use crate::key::{Kind, Tags};
 use crate::point::{Batch, Distribution, Point, PointKind, Timestamp};
 use crate::sketch::Centroid;
 
@@ -40,7 +39,7 @@ pub(super) struct Format {
     pub(super) histograms: Histograms,
     pub(super) max_buckets: usize,
     pub(super) quantiles: Vec<f64>,
-    pub(super) resource: std::collections::BTreeMap<String, String>,
+    pub(super) resource: BTreeMap<String, String>,
     pub(super) max_points: usize,
     pub(super) max_bytes: usize,
 }
@@ -189,22 +188,6 @@ pub(super) fn next(
         next: place,
         totals: pending,
     })
-}
-
-/// What data points of one metric have in common besides its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Shape {
-    Gauge,
-    Sum { monotonic: bool },
-    Histogram(Kind),
-    Summary(Kind),
-}
-
-/// One data point.
-enum DataPoint {
-    Number(NumberDataPoint),
-    Histogram(ExponentialHistogramDataPoint),
-    Summary(SummaryDataPoint),
 }
 
 /// A data point, its shape, and what its counter then comes to.
@@ -380,104 +363,6 @@ impl Filling<'_> {
             (Some(Data::Summary(found)), DataPoint::Summary(data)) => found.data_points.push(data),
             _ => debug_assert!(false, "a metric's shape is that of its data points"),
         }
-    }
-}
-
-/// A distribution's metric has no suffix, whatever its first point's is.
-fn metric_key(point: &Point, shape: Shape) -> (Arc<str>, Option<Arc<str>>, Shape) {
-    let suffix = match shape {
-        Shape::Gauge | Shape::Sum { .. } => point.suffix.clone(),
-        Shape::Histogram(_) | Shape::Summary(_) => None,
-    };
-    (Arc::clone(&point.base), suffix, shape)
-}
-
-/// A metric without data points.
-fn metric(point: &Point, shape: Shape, temporality: Temporality) -> Metric {
-    let delta = AggregationTemporality::Delta as i32;
-    let (name, kind, data) = match shape {
-        Shape::Gauge => (
-            point.name().to_string(),
-            None,
-            Data::Gauge(Gauge::default()),
-        ),
-        Shape::Sum { monotonic } => {
-            let sum = Sum {
-                aggregation_temporality: match temporality {
-                    Temporality::Delta => delta,
-                    Temporality::Cumulative => AggregationTemporality::Cumulative as i32,
-                },
-                is_monotonic: monotonic,
-                ..Sum::default()
-            };
-            (point.name().to_string(), None, Data::Sum(sum))
-        }
-        Shape::Histogram(kind) => {
-            let histogram = ExponentialHistogram {
-                aggregation_temporality: delta,
-                ..ExponentialHistogram::default()
-            };
-            (
-                point.base.to_string(),
-                Some(kind),
-                Data::ExponentialHistogram(histogram),
-            )
-        }
-        Shape::Summary(kind) => (
-            point.base.to_string(),
-            Some(kind),
-            Data::Summary(Summary::default()),
-        ),
-    };
-    Metric {
-        name,
-        unit: if kind == Some(Kind::Timer) {
-            "ms".to_owned()
-        } else {
-            String::new()
-        },
-        data: Some(data),
-        ..Metric::default()
-    }
-}
-
-/// Tags as attributes, whose keys have to be unique: `key:value` is the attribute `key`, a bare word an attribute with an empty text, and of a key that is there
-/// several times the values are one list.
-fn attributes(tags: &Tags) -> Vec<KeyValue> {
-    let mut attributes: Vec<KeyValue> = Vec::new();
-    for tag in tags.iter() {
-        let (key, value) = tag.split_once(':').unwrap_or((tag, ""));
-        // Tags are sorted, so that those of one key mostly stand together; few enough to look at all.
-        let known = attributes.iter_mut().find(|attribute| attribute.key == key);
-        let Some(known) = known else {
-            attributes.push(attribute(key, text(value)));
-            continue;
-        };
-        match known.value.as_mut().and_then(|value| value.value.as_mut()) {
-            Some(Value::ArrayValue(list)) => list.values.push(text(value)),
-            _ => {
-                let first = known.value.take().unwrap_or_default();
-                let values = vec![first, text(value)];
-                known.value = Some(AnyValue {
-                    value: Some(Value::ArrayValue(ArrayValue { values })),
-                });
-            }
-        }
-    }
-    attributes
-}
-
-fn attribute(key: &str, value: AnyValue) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(value),
-        ..KeyValue::default()
-    }
-}
-
-fn text(value: &str) -> AnyValue {
-    AnyValue {
-        value: Some(Value::StringValue(value.to_owned())),
     }
 }
 

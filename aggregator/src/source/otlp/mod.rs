@@ -6,6 +6,7 @@
 //!
 //! A request whose answer was lost is sent again by its client, and then taken twice where it has deltas: the protocol has no way to tell.
 
+mod attributes;
 mod buckets;
 mod config;
 mod door;

@@ -14,10 +14,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use prost::Message as _;
 use tributary_proto::otlp::collector::ExportMetricsServiceRequest;
+use tributary_proto::otlp::common::KeyValue;
 use tributary_proto::otlp::common::any_value::Value as Any;
-use tributary_proto::otlp::common::{AnyValue, KeyValue};
 use tributary_proto::otlp::metrics::exponential_histogram_data_point::Buckets;
 use tributary_proto::otlp::metrics::metric::Data;
 use tributary_proto::otlp::metrics::{
@@ -26,9 +25,10 @@ use tributary_proto::otlp::metrics::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
+use super::attributes::{hash_attributes, hash_text, push_attribute, push_tag};
 use super::buckets::{Bucket, Known, samples};
 use super::streams::{Exponential, Span, Step, Streams, Total};
-use crate::key::{Kind, SEPARATOR};
+use crate::key::Kind;
 use crate::sample::{Sample, Value};
 use crate::source::Intake;
 
@@ -512,59 +512,6 @@ fn total(counts: &[u64]) -> Option<u64> {
     counts
         .iter()
         .try_fold(0_u64, |all, count| all.checked_add(*count))
-}
-
-/// Values that are no texts are written as such; maps and bytes have no place in a tag and are left out.
-fn push_attribute(tags: &mut String, key: &str, value: Option<&Any>) {
-    match value {
-        Some(Any::StringValue(text)) => push_tag(tags, key, text),
-        Some(Any::BoolValue(value)) => push_tag(tags, key, &value.to_string()),
-        Some(Any::IntValue(value)) => push_tag(tags, key, &value.to_string()),
-        Some(Any::DoubleValue(value)) => push_tag(tags, key, &value.to_string()),
-        _ => {}
-    }
-}
-
-/// A comma would end a tag, and a colon a key: they become `_`. An empty value makes a bare tag.
-fn push_tag(tags: &mut String, key: &str, value: &str) {
-    if key.is_empty() {
-        return;
-    }
-    if !tags.is_empty() {
-        tags.push(',');
-    }
-    let plain = |c: char, colon: bool| match c {
-        ',' | SEPARATOR => '_',
-        ':' if colon => '_',
-        c => c,
-    };
-    tags.extend(key.chars().map(|c| plain(c, true)));
-    if !value.is_empty() {
-        tags.push(':');
-        tags.extend(value.chars().map(|c| plain(c, false)));
-    }
-}
-
-fn hash_text(identity: &mut Xxh3, text: &str) {
-    identity.update(&(text.len() as u64).to_le_bytes());
-    identity.update(text.as_bytes());
-}
-
-/// In any order: exporters do not promise one.
-fn hash_attributes(identity: &mut Xxh3, attributes: &[KeyValue]) {
-    let mut sorted: Vec<_> = attributes.iter().collect();
-    sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    identity.update(&(sorted.len() as u64).to_le_bytes());
-    for attribute in sorted {
-        hash_text(identity, &attribute.key);
-        let value = attribute
-            .value
-            .as_ref()
-            .map(AnyValue::encode_to_vec)
-            .unwrap_or_default();
-        identity.update(&(value.len() as u64).to_le_bytes());
-        identity.update(&value);
-    }
 }
 
 #[cfg(test)]

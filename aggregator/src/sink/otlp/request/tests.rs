@@ -1,6 +1,10 @@
 use serde_json::json;
 
+use tributary_proto::otlp::common::any_value::Value;
+use tributary_proto::otlp::metrics::AggregationTemporality;
+
 use super::*;
+use crate::key::{Kind, Tags};
 use crate::point::CheckText;
 
 fn format(config: serde_json::Value) -> Format {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tributary_proto::otlp::common::ArrayValue;
+use tributary_proto::otlp::common::{AnyValue, ArrayValue};
 use tributary_proto::otlp::metrics::{
     ExponentialHistogram, Gauge, Histogram, ResourceMetrics, ScopeMetrics, Sum, Summary,
     summary_data_point::ValueAtQuantile,
