@@ -101,7 +101,7 @@ impl From<&Point> for Emitted {
     fn from(point: &Point) -> Self {
         let r#type = match point.kind {
             PointKind::Counter => "CounterMetric",
-            PointKind::Gauge => "GaugeMetric",
+            PointKind::Gauge | PointKind::Integer => "GaugeMetric",
             PointKind::Status => "StatusMetric",
         };
         Self {

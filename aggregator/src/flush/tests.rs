@@ -250,8 +250,8 @@ fn whole_distributions_are_emitted_by_the_tier_that_emits_their_points() {
         let mut names: Vec<_> = emission.distributions.iter().map(named).collect();
         names.sort_unstable();
         assert_eq!(names, expected, "{role:?}");
-        let mixed = emission.distributions.iter();
-        let mixed = mixed.filter(|found| found.kind == Kind::Timer).next_back();
+        let mut found = emission.distributions.iter();
+        let mixed = found.find(|found| found.kind == Kind::Timer);
         let mixed = mixed.unwrap();
         assert_eq!((mixed.count, mixed.sum), (2.0, 6.0));
         assert_eq!((mixed.min, mixed.max), (2.0, 4.0));

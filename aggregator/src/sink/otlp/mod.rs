@@ -33,7 +33,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue};
 
 use self::answer::Answer;
-use self::config::{Histograms, header_name};
+use self::config::header_name;
 use self::happened::Events;
 use self::request::{Format, Place};
 use self::totals::Totals;
@@ -42,7 +42,7 @@ use super::blueflood::{Backoff, fingerprint};
 use super::{Amount, Sink, SinkError};
 use crate::point::Batch;
 
-pub use config::{Compression, OtlpConfig, Protocol, Temporality};
+pub use config::{Compression, Histograms, OtlpConfig, Protocol, Temporality};
 
 /// Sends points to one receiver.
 struct Otlp {

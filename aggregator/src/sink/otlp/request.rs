@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use tributary_proto::otlp::resource::Resource;
 use super::attributes::{attribute, attributes, text};
 use super::config::{Histograms, OtlpConfig, Temporality};
 use super::exponential::{Exponential, Side};
-use super::shape::{DataPoint, Shape, metric, metric_key};
+use super::shape::{DataPoint, MetricKey, Shape, metric, metric_key};
 use super::totals::{Series, Totals};
 use crate::point::{Batch, Distribution, Point, PointKind, Timestamp};
 use crate::sketch::Centroid;
@@ -201,7 +200,7 @@ struct Filling<'a> {
     pending: HashMap<Series, (u64, f64)>,
     metrics: Vec<Metric>,
     /// Where each metric is.
-    places: HashMap<(Arc<str>, Option<Arc<str>>, Shape), usize>,
+    places: HashMap<MetricKey, usize>,
     bytes: usize,
 }
 

@@ -28,8 +28,11 @@ pub(super) enum DataPoint {
     Summary(SummaryDataPoint),
 }
 
+/// What tells the metrics of one request apart: name, suffix and shape.
+pub(super) type MetricKey = (Arc<str>, Option<Arc<str>>, Shape);
+
 /// A distribution's metric has no suffix, whatever its first point's is.
-pub(super) fn metric_key(point: &Point, shape: Shape) -> (Arc<str>, Option<Arc<str>>, Shape) {
+pub(super) fn metric_key(point: &Point, shape: Shape) -> MetricKey {
     let suffix = match shape {
         Shape::Gauge | Shape::Sum { .. } => point.suffix.clone(),
         Shape::Histogram(_) | Shape::Summary(_) => None,

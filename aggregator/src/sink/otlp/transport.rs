@@ -39,7 +39,7 @@ pub(super) struct Transport {
 enum Way {
     Grpc(Box<MetricsServiceClient<Channel>>),
     Http {
-        client: Client<Dialer, Full<Bytes>>,
+        client: Box<Client<Dialer, Full<Bytes>>>,
         compression: Compression,
     },
 }
@@ -79,7 +79,8 @@ impl Transport {
                 client: Client::builder(TokioExecutor::new())
                     .pool_timer(TokioTimer::new())
                     .pool_idle_timeout(IDLE)
-                    .build(dialer),
+                    .build(dialer)
+                    .into(),
                 compression: config.compression,
             },
         };

@@ -143,7 +143,8 @@ fn samples(count: usize, make: impl Fn(f64) -> f64) -> Vec<f64> {
 
 #[test]
 fn spreading_centroids_comes_closer_to_the_samples_than_their_means_do() {
-    let shapes: [(&str, fn(f64) -> f64); 3] = [
+    type Shape = (&'static str, fn(f64) -> f64);
+    let shapes: [Shape; 3] = [
         ("uniform", |u| 1.0 + 999.0 * u),
         ("exponential", |u| -100.0 * (1.0 - u).ln() + 1e-3),
         ("pareto", |u| (1.0 - u).powf(-1.0 / 1.5)),
