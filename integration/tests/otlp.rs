@@ -1,5 +1,7 @@
 //! OpenTelemetry's protocol between the real programs, and with OpenTelemetry's own SDK and messages, which `integration/test` brings.
 
+#![allow(clippy::panic, reason = "a test ends at the first surprise")]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
