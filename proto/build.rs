@@ -11,17 +11,36 @@ fn main() -> Result<(), Box<dyn Error>> {
             "tdigest/tdigest.proto",
             "metricpb/metric.proto",
             "forwardrpc/forward.proto",
+            "opentelemetry/proto/collector/metrics/v1/metrics_service.proto",
         ],
         ["proto"],
     )?;
-    // Messages only: the service below carries undecoded bytes.
+    // Messages only: the services below carry undecoded bytes.
     tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
         .bytes(".")
+        // Written for other readers than rustdoc's.
+        .disable_comments([".opentelemetry"])
         .compile_fds(files)?;
-    Builder::new().compile(&[forward_service()]);
+    Builder::new().compile(&[forward_service(), metrics_service()]);
     Ok(())
+}
+
+/// OTLP's `MetricsService`, likewise: a sender knows the length of what it sends, and a receiver says itself what is wrong with a message.
+fn metrics_service() -> Service {
+    let method = Method::builder()
+        .name("export")
+        .route_name("Export")
+        .input_type("bytes::Bytes")
+        .output_type("bytes::Bytes")
+        .codec_path("crate::raw::RawCodec");
+    Service::builder()
+        .name("MetricsService")
+        .package("opentelemetry.proto.collector.metrics.v1")
+        .comment("OTLP's service for metrics on undecoded messages.")
+        .method(method.build())
+        .build()
 }
 
 /// `forwardrpc.Forward` with requests and responses as the bytes that they are on the wire.

@@ -110,6 +110,22 @@ tributary_node::catalogue! {
     Counter KAFKA_ERRORS = "kafka.errors_total", tags: [source, cause], unit: "errors",
         meaning: "What librdkafka complains of: all_brokers_down, transport, name, tls, not_allowed, unknown_topic, poll_interval, fetch, seek, pause, rebalance, consumer (it failed for good, and is made anew), leave, unexpected_topic, other.",
         worry: "It grows: the log has the words.";
+    // OTLP.
+    Counter OTLP_REQUESTS = "otlp.requests_total", tags: [protocol, outcome], unit: "requests",
+        meaning: "Requests to sources of the kind otlp by how they ended: taken, partly (some data points were refused), malformed, too_large, content_type, content_encoding, slow, cut_off, busy, broken.",
+        worry: "Another outcome than taken grows: a sender has to be set right; its answers and the log say how.";
+    Counter OTLP_TAKEN = "otlp.data_points_total", tags: [type], unit: "data points",
+        meaning: "Data points that were taken, by type: gauge, sum, histogram, exponential_histogram, summary.",
+        worry: "It stands still while applications run.";
+    Counter OTLP_SKIPPED = "otlp.data_points_skipped_total", tags: [cause], unit: "data points",
+        meaning: "Data points that bring nothing: no_recorded_value, first (of a cumulative series that had begun before this source; the next has something to be compared with), late (older than the last of its series, or sent again).",
+        worry: "late grows all the time: two senders write one series, or clocks are wrong.";
+    Counter OTLP_REFUSED = "otlp.data_points_refused_total", tags: [cause], unit: "data points",
+        meaning: "Data points that were refused: not_finite, no_value, no_data, temporality (it is not told), buckets (counts and bounds that disagree), max_series, or why the table does not take them.",
+        worry: "It grows: a sender has to be set right; its answers say how. max_series: raise it, or fewer series.";
+    Gauge OTLP_STREAMS = "otlp.cumulative_series", tags: [], unit: "series",
+        meaning: "Cumulative series whose last value is remembered.",
+        worry: "Near max_series of the source.";
 
     // Table.
     Counter PROCESSED = "worker.metrics_processed_total", tags: [], unit: "samples",
@@ -275,6 +291,13 @@ tributary_node::catalogue! {
     Counter INFLUXDB_CHANGED = "sink.influxdb.texts_changed_total", tags: [sink_name, cause], unit: "texts",
         meaning: "Names and tags that line protocol cannot carry as they are: character (one became _), reserved (a key got a _ at its end), no_key (a tag without a key was left out), repeated (a tag was left out whose key another has).",
         worry: "It grows, and series look alike that should not.";
+    // Sink otlp.
+    Counter OTLP_SENT = "sink.otlp.requests_total", tags: [sink_name, outcome], unit: "requests",
+        meaning: "Requests to an OTLP receiver by how they ended: taken, partly (some data points were rejected), later (no answer, or one to try again), refused.",
+        worry: "Another outcome than taken grows for minutes: the log has the receiver's words.";
+    Counter OTLP_REJECTED = "sink.otlp.data_points_rejected_total", tags: [sink_name], unit: "data points",
+        meaning: "Data points that an OTLP receiver rejected for good.",
+        worry: "It grows: these points are lost; the log has the receiver's words.";
 
     // Sink graphite.
     Gauge SINK_DESTINATION_UP = "sink.destination_up", tags: [sink_name, destination], unit: "0 or 1",

@@ -1,13 +1,15 @@
 //! A finished value with a timestamp: what sinks take.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::key::Tags;
+use crate::key::{Kind, Tags};
 use crate::points::Points;
 use crate::receipt::Receipt;
 use crate::sample::Event;
+use crate::sketch::Centroid;
 
 /// One finished value.
 ///
@@ -162,11 +164,36 @@ impl fmt::Display for Name<'_> {
     }
 }
 
+/// What a flush knows of one histogram or timer beyond its points: the whole distribution, for sinks that can write one.
+///
+/// It is another form of some of the batch's points, and nothing besides them: its name, tags and time are theirs, it goes where at least one of them
+/// goes, and it is not counted. A sink that writes it has written all its points. A series without any point, as where neither aggregates nor
+/// percentiles are configured, has no distribution either: nobody could route it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distribution {
+    /// Its points: their places in the batch. Never empty.
+    pub points: Range<usize>,
+    /// Histogram or timer; a timer's values are milliseconds.
+    pub kind: Kind,
+    /// How many samples, scaled by sample rate; above 0.
+    pub count: f64,
+    /// Of all values; finite.
+    pub sum: f64,
+    /// The smallest value.
+    pub min: f64,
+    /// The largest value.
+    pub max: f64,
+    /// The t-digest, ascending: `min` ≤ each mean ≤ `max`. [`Centroid::spans`] says where their samples lie.
+    pub centroids: Arc<[Centroid]>,
+}
+
 /// What one flush, or one source, hands to the sinks.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// In no particular order.
     pub points: Points,
+    /// The distributions behind some of the points, in the points' order; empty where no sink [wants](crate::sink::Sink::wants_distributions) any.
+    pub distributions: Vec<Distribution>,
     /// Events since the flush before.
     pub events: Vec<Event>,
     /// The host that emits; empty when configured so.
@@ -199,6 +226,13 @@ impl Batch {
 
     /// Takes in another that [goes with](Self::goes_with) this one.
     pub(crate) fn absorb(&mut self, other: Self) {
+        let moved = self.points.len();
+        let distributions = other.distributions.into_iter().map(|mut distribution| {
+            distribution.points.start += moved;
+            distribution.points.end += moved;
+            distribution
+        });
+        self.distributions.extend(distributions);
         self.points.extend(other.points);
         self.events.extend(other.events);
         self.receipts.extend(other.receipts);

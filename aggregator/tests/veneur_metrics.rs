@@ -189,6 +189,7 @@ fn settings(fixture: &Fixture, role: Role) -> FlushSettings {
         role,
         percentiles: Percentiles::new(&fixture.percentiles).unwrap(),
         aggregates: fixture.aggregates.iter().copied().collect(),
+        distributions: false,
         timestamp: 1_700_000_000,
     }
 }

@@ -56,6 +56,7 @@ impl Tier {
             role: self.role,
             percentiles: Percentiles::new(&PERCENTILES).expect("all are between 0 and 1"),
             aggregates: Aggregate::ALL.into_iter().collect(),
+            distributions: false,
             timestamp: 1_700_000_000,
         };
         let emission = emit(self.table.take(), &settings);

@@ -78,6 +78,8 @@ pub struct GrpcSettings {
     pub max_connection_age: Duration,
     /// How long calls under way may take from then on. What is left then is cut off.
     pub max_connection_age_grace: Duration,
+    /// Whether HTTP/1.1 is spoken as well, for routes that are not gRPC's.
+    pub http1: bool,
 }
 
 impl Default for GrpcSettings {
@@ -87,6 +89,7 @@ impl Default for GrpcSettings {
             keepalive: Duration::from_secs(60),
             max_connection_age: Duration::ZERO,
             max_connection_age_grace: Duration::from_secs(30),
+            http1: false,
         }
     }
 }
@@ -101,6 +104,7 @@ pub fn server(settings: &GrpcSettings) -> Server {
         .max_concurrent_streams(MAX_STREAMS)
         .max_frame_size(MAX_FRAME)
         .http2_keepalive_interval(Some(settings.keepalive))
+        .accept_http1(settings.http1)
 }
 
 /// The connections of a listener, without TLS and without Nagle's delay.

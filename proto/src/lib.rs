@@ -1,4 +1,4 @@
-//! Tributary's wire contract, which is Stripe Veneur's.
+//! Tributary's wire contract, which is Stripe Veneur's; and [`otlp`], OpenTelemetry's.
 //!
 //! What travels between agents, proxies and globals, in layers:
 //! - the generated messages ([`metricpb`], [`tdigest`], [`forwardrpc`]),
@@ -12,6 +12,7 @@ pub mod ack;
 pub mod gob;
 pub mod json;
 mod kind;
+pub mod otlp;
 pub mod raw;
 pub mod repeats;
 pub mod scan;

@@ -178,6 +178,7 @@ impl Flusher {
         let settings = FlushSettings {
             role,
             timestamp: unix_seconds(at),
+            distributions: self.outlet.look(Sinks::want_distributions),
             ..self.settings.clone()
         };
         let outlet = self.outlet.clone();
@@ -203,6 +204,7 @@ impl Flusher {
                 ..Entry::of(&emission.counts)
             };
             batch.points = emission.points.into();
+            batch.distributions = emission.distributions;
             batch.events = emission.events;
             let batch = Arc::new(batch);
             outlet.look(|sinks| {
@@ -282,6 +284,7 @@ fn flush_settings(config: &Config) -> Result<FlushSettings, BoxError> {
         role: config.role(),
         percentiles: Percentiles::new(&config.percentiles)?,
         aggregates: config.aggregates.iter().copied().collect(),
+        distributions: false,
         timestamp: 0,
     })
 }

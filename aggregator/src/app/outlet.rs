@@ -74,6 +74,7 @@ impl PointIntake for Outlet {
         metrics::POINTS_PASSED.increment(points.len() as u64);
         self.send(Arc::new(Batch {
             points: points.into(),
+            distributions: Vec::new(),
             events: Vec::new(),
             hostname: Arc::clone(&self.0.hostname),
             interval: Duration::ZERO,

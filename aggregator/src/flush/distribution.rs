@@ -1,9 +1,11 @@
 //! Aggregates and percentiles of a histogram or timer.
 
+use std::ops::Range;
+
 use super::aggregate::Aggregate;
 use super::{Flush, Role};
 use crate::key::{Key, Scope};
-use crate::point::PointKind;
+use crate::point::{self, PointKind};
 use crate::table::{Distribution, OwnSamples};
 
 /// What of a distribution a tier's sinks see.
@@ -53,6 +55,39 @@ impl Flush<'_> {
             }
         }
     }
+}
+
+/// The distribution behind a series' points.
+///
+/// An agent's digest is of its own samples unless state was imported into it as well. The two cannot be told apart then, and what was
+/// imported is emitted by the tier above: such a series has its points alone.
+pub(super) fn whole(
+    key: &Key,
+    distribution: &mut Distribution,
+    view: View,
+    points: Range<usize>,
+) -> Option<point::Distribution> {
+    let (digest, own) = (&mut distribution.digest, &distribution.own);
+    // The same weights, added up in another order.
+    let is_own = || (digest.count() - own.weight).abs() <= own.weight * 1e-9;
+    if view == View::Nothing || view == View::Own && !is_own() {
+        return None;
+    }
+    let sum = match view {
+        View::Own => own.sum,
+        _ => digest.sum(),
+    };
+    // Values near the largest float: no format has room for their sum.
+    let finite = sum.is_finite() && digest.count() > 0.0;
+    finite.then(|| point::Distribution {
+        points,
+        kind: key.kind(),
+        count: digest.count(),
+        sum,
+        min: digest.min(),
+        max: digest.max(),
+        centroids: digest.centroids().into(),
+    })
 }
 
 /// Of everything merged; never asked of an empty digest.

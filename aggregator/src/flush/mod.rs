@@ -15,6 +15,9 @@
 //! | service check | the state | no | the state |
 //!
 //! A median is always that of everything merged here, also at an agent.
+//!
+//! Sinks that write [whole distributions](crate::point::Distribution) get those of histograms and timers by the same rule: what of a series comes of
+//! everything merged at a global, and of own samples at an agent, is so as a distribution, too.
 
 mod aggregate;
 mod busiest;
@@ -29,10 +32,10 @@ use serde::Serialize;
 use tributary_proto::metricpb::Metric;
 
 use crate::key::{Key, Kind, Scope};
-use crate::point::{CheckText, Point, PointKind, Timestamp};
+use crate::point::{self, CheckText, Point, PointKind, Timestamp};
 use crate::sample::Event;
 use crate::table::{Interval, Sampler, Series, Status};
-use distribution::View;
+use distribution::{View, whole};
 
 pub use aggregate::{Aggregate, Aggregates};
 pub(crate) use busiest::Busiest;
@@ -67,6 +70,8 @@ pub struct FlushSettings {
     pub percentiles: Percentiles,
     /// Which aggregates of histograms and timers.
     pub aggregates: Aggregates,
+    /// Whether a sink wants the distributions, too.
+    pub distributions: bool,
     /// Unix time in seconds that the points get.
     pub timestamp: i64,
 }
@@ -76,6 +81,8 @@ pub struct FlushSettings {
 pub struct Emission {
     /// For sinks, in no particular order but for the points of one series.
     pub points: Vec<Point>,
+    /// Behind some of the points, if they were asked for.
+    pub distributions: Vec<point::Distribution>,
     /// For the tier above, without stamps; empty at a global.
     pub forward: Vec<Metric>,
     /// For sinks.
@@ -131,12 +138,13 @@ impl Flush<'_> {
             }
             Sampler::Distribution(mut distribution) => {
                 let first = self.out.points.len();
-                self.distribution(
-                    &key,
-                    &mut distribution,
-                    View::of(self.settings.role, key.scope()),
-                );
+                let view = View::of(self.settings.role, key.scope());
+                self.distribution(&key, &mut distribution, view);
                 let points = first..self.out.points.len();
+                if self.settings.distributions && !points.is_empty() {
+                    let whole = whole(&key, &mut distribution, view, points.clone());
+                    self.out.distributions.extend(whole);
+                }
                 self.out.busiest.offer(merged, &key, points);
                 if forwarded {
                     self.forward(&key, state::digest(&mut distribution.digest));

@@ -34,6 +34,7 @@ fn settings(role: Role, aggregates: &[Aggregate]) -> FlushSettings {
         role,
         percentiles: Percentiles::new(&[0.5, 0.999, 0.99]).unwrap(),
         aggregates: aggregates.iter().copied().collect(),
+        distributions: false,
         timestamp: 1_700_000_000,
     }
 }
@@ -220,4 +221,71 @@ fn a_checks_own_time_wins() {
     table.writer().sample(&sample).unwrap();
     let emission = emit(table.take(), &settings(Role::Global, &[]));
     assert_eq!(emission.points[0].timestamp.seconds(), 1_136_239_445);
+}
+
+#[test]
+fn whole_distributions_are_emitted_by_the_tier_that_emits_their_points() {
+    let samples = [
+        ("mixed", Kind::Timer, 2.0, ""),
+        ("mixed", Kind::Timer, 4.0, ""),
+        ("local", Kind::Histogram, 5.0, LOCAL),
+        ("global", Kind::Histogram, 6.0, GLOBAL),
+        ("hits", Kind::Counter, 1.0, ""),
+    ];
+    for (role, expected) in [
+        (Role::Local, &["local", "mixed"][..]),
+        (Role::Global, &["global", "local", "mixed"][..]),
+    ] {
+        let asked = FlushSettings {
+            distributions: true,
+            ..settings(role, &[Aggregate::Max, Aggregate::Count])
+        };
+        let emission = emit(table(&samples).take(), &asked);
+        let named = |distribution: &point::Distribution| {
+            let points = &emission.points[distribution.points.clone()];
+            let base = &points[0].base;
+            assert!(points.iter().all(|point| point.base == *base));
+            base.to_string()
+        };
+        let mut names: Vec<_> = emission.distributions.iter().map(named).collect();
+        names.sort_unstable();
+        assert_eq!(names, expected, "{role:?}");
+        let mut found = emission.distributions.iter();
+        let mixed = found.find(|found| found.kind == Kind::Timer);
+        let mixed = mixed.unwrap();
+        assert_eq!((mixed.count, mixed.sum), (2.0, 6.0));
+        assert_eq!((mixed.min, mixed.max), (2.0, 4.0));
+        let means: Vec<_> = mixed.centroids.iter().map(|c| c.mean()).collect();
+        assert_eq!(means, [2.0, 4.0]);
+        let all_points = emission.points.len();
+        let plain = emit(
+            table(&samples).take(),
+            &settings(role, &[Aggregate::Max, Aggregate::Count]),
+        );
+        assert!(plain.distributions.is_empty());
+        assert_eq!(plain.points.len(), all_points);
+    }
+}
+
+#[test]
+fn an_agents_distribution_that_others_are_part_of_is_left_to_the_tier_above() {
+    let table = table(&[
+        ("mixed", Kind::Histogram, 2.0, ""),
+        ("own", Kind::Histogram, 2.0, ""),
+    ]);
+    let mut imported = crate::sketch::TDigest::default();
+    imported.add(9.0, 1.0).unwrap();
+    let key = Key::new("mixed", Kind::Histogram, Default::default(), Scope::Mixed);
+    table
+        .writer()
+        .import(state::metric(&key, state::digest(&mut imported)))
+        .unwrap();
+    let asked = FlushSettings {
+        distributions: true,
+        ..settings(Role::Local, &[Aggregate::Max])
+    };
+    let emission = emit(table.take(), &asked);
+    assert_eq!(emission.distributions.len(), 1);
+    let points = emission.distributions[0].points.clone();
+    assert_eq!(&*emission.points[points][0].base, "own");
 }

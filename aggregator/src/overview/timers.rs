@@ -144,6 +144,7 @@ mod tests {
                 role: Role::Global,
                 percentiles: Percentiles::new(&[0.99]).unwrap(),
                 aggregates: Aggregates::default(),
+                distributions: false,
                 timestamp: i64::from(timestamp),
             };
             let emission = emit(table.take(), &settings);

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// Waits that double with each failure, with jitter.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::sink) struct Backoff {
     first: Duration,
     longest: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    pub(in crate::sink) fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,
             longest,
@@ -20,12 +20,12 @@ impl Backoff {
     }
 
     /// Something worked.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::sink) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The wait after one more failure: between half of its length and all of it, and no shorter than the server has `asked` for.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
+    pub(in crate::sink) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let wait = self.after(self.failures);
         self.failures = self.failures.saturating_add(1);
         wait.max(asked.unwrap_or_default())

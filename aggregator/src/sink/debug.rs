@@ -222,6 +222,7 @@ mod tests {
         };
         Batch {
             points: vec![gauge, check].into(),
+            distributions: Vec::new(),
             events: vec![event],
             hostname: "g1".into(),
             interval: Duration::from_secs(10),

@@ -5,7 +5,7 @@
 //!
 //! What always holds:
 //! - For each sink, every point of a flush is counted once as selected or not (`flushed_metrics`), and every selected one ends as written,
-//!   skipped by the sink, or dropped with a reason.
+//!   skipped by the sink, or dropped with a reason. Distributions are another form of their points, and not counted besides them.
 //! - A sink sees finite values only.
 //! - Handing over a flush never waits for a sink.
 //!
@@ -26,6 +26,7 @@ pub mod influxdb;
 mod kafka;
 pub mod localfile;
 mod matcher;
+pub mod otlp;
 mod queue;
 #[cfg(test)]
 mod recorder;
@@ -61,6 +62,11 @@ pub use runner::{Sinks, Unwritten, check};
 /// - what it skips because it cannot carry it.
 #[async_trait]
 pub trait Sink: Send {
+    /// Whether it writes [distributions](crate::point::Distribution): flushes bring them only if a sink does. Must not change.
+    fn wants_distributions(&self) -> bool {
+        false
+    }
+
     /// How much is put together before it is written.
     fn gather(&self) -> Gather {
         Gather::default()

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, blueflood, debug, graphite, influxdb, localfile};
+use super::{Sink, blueflood, debug, graphite, influxdb, localfile, otlp};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
@@ -16,6 +16,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<super::kafka::KafkaConfig>("kafka"),
     Kind::of::<influxdb::InfluxConfig>("influxdb"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
+    Kind::of::<otlp::OtlpConfig>("otlp"),
 ];
 
 /// A sink's config struct: what it can check without touching anything, and how it becomes a sink.

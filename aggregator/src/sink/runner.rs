@@ -18,9 +18,9 @@ use super::happened::{
 };
 use super::queue::{Next, Queue};
 use super::routing::Routing;
+use super::select::{self, Asked};
 use super::{
     Amount, Problems, RoutingRule, Sink, SinkConfig, SinkError, SinkVerdict, SinkView, registry,
-    select,
 };
 use crate::point::Batch;
 
@@ -36,6 +36,7 @@ struct Member {
     config: SinkConfig,
     label: Label,
     filter: Filter,
+    wants_distributions: bool,
     queue: Arc<Queue>,
     /// Ends the task once the write under way has ended.
     replaced: CancellationToken,
@@ -153,6 +154,11 @@ impl Sinks {
         })
     }
 
+    /// Whether one of them writes distributions.
+    pub(crate) fn want_distributions(&self) -> bool {
+        self.members.iter().any(|member| member.wants_distributions)
+    }
+
     /// Whether every sink has ended; none does before it is closed, or left out of a [`replace`](Self::replace).
     pub fn have_ended(&self) -> bool {
         self.members.iter().all(|member| member.task.is_finished())
@@ -161,8 +167,7 @@ impl Sinks {
     /// Hands over a flush. Never waits, whatever the sinks do; selecting points takes time in proportion to their number, so with routing and
     /// millions of points call it where the flush is computed and not on a task that serves a network.
     pub fn send(&self, batch: Arc<Batch>) {
-        let filters: Vec<_> = self.members.iter().map(|member| &member.filter).collect();
-        let selected = select::select(&batch, self.routing.as_ref(), &filters);
+        let selected = select::select(&batch, self.routing.as_ref(), &self.asked());
         for (member, selected) in self.members.iter().zip(selected) {
             let sink = &member.label;
             let tally = selected.tally;
@@ -188,10 +193,19 @@ impl Sinks {
         }
     }
 
+    /// What each sink wants.
+    fn asked(&self) -> Vec<Asked<'_>> {
+        let members = self.members.iter();
+        let asked = members.map(|member| Asked {
+            filter: &member.filter,
+            distributions: member.wants_distributions,
+        });
+        asked.collect()
+    }
+
     /// What of a batch each sink would get; nothing is sent or counted.
     pub(crate) fn verdicts(&self, batch: &Arc<Batch>) -> Vec<SinkVerdict> {
-        let filters: Vec<_> = self.members.iter().map(|member| &member.filter).collect();
-        let selected = select::select(batch, self.routing.as_ref(), &filters);
+        let selected = select::select(batch, self.routing.as_ref(), &self.asked());
         let members = self.members.iter().zip(selected);
         members
             .map(|(member, selected)| SinkVerdict::of(&member.label, selected.tally))
@@ -259,6 +273,7 @@ impl Member {
             None => (Arc::new(Queue::new(config.queue_points)), None),
         };
         let replaced = CancellationToken::new();
+        let wants_distributions = sink.wants_distributions();
         let mut task = Task {
             label: label.clone(),
             queue: Arc::clone(&queue),
@@ -276,6 +291,7 @@ impl Member {
             config: config.clone(),
             label,
             filter,
+            wants_distributions,
             queue,
             replaced,
             task: AbortOnDropHandle::new(task),

@@ -9,7 +9,16 @@ use super::filter::{Edit, Filter};
 use super::happened::{Tally, Verdict};
 use super::routing::Routing;
 use crate::key::Tags;
-use crate::point::{Batch, Point};
+use crate::point::{Batch, Distribution, Point};
+
+/// What one sink wants of a flush.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// What is done to the points that are routed to it.
+    pub(super) filter: &'a Filter,
+    /// Whether it writes distributions. One that does not may get them all the same, where it shares the flush.
+    pub(super) distributions: bool,
+}
 
 /// What one sink gets of a flush, and the verdicts on all its points.
 #[derive(Debug)]
@@ -22,13 +31,13 @@ pub(super) struct Selected {
 pub(super) fn select(
     batch: &Arc<Batch>,
     routing: Option<&Routing>,
-    filters: &[&Filter],
+    asked: &[Asked<'_>],
 ) -> Vec<Selected> {
-    let mut selections: Vec<_> = filters
+    let mut selections: Vec<_> = asked
         .iter()
-        .map(|filter| Selection::new(filter))
+        .map(|asked| Selection::new(*asked, batch))
         .collect();
-    let mut routed = vec![true; filters.len()];
+    let mut routed = vec![true; asked.len()];
     let mut joined = String::new();
     for (index, point) in batch.points.iter().enumerate() {
         if let Some(routing) = routing {
@@ -59,16 +68,20 @@ struct Selection<'a> {
     filter: &'a Filter,
     /// The copy, once there has to be one.
     kept: Option<Vec<Point>>,
+    /// Where each point of the copy stood, if the sink is to have the distributions behind them.
+    places: Option<Vec<usize>>,
     /// The tags judged last: the points of one series stand together and share theirs.
     last: Option<(Tags, Edit)>,
     tally: Tally,
 }
 
 impl<'a> Selection<'a> {
-    fn new(filter: &'a Filter) -> Self {
+    fn new(asked: Asked<'a>, batch: &Batch) -> Self {
+        let distributions = asked.distributions && !batch.distributions.is_empty();
         Self {
-            filter,
+            filter: asked.filter,
             kept: None,
+            places: distributions.then(Vec::new),
             last: None,
             tally: Tally::default(),
         }
@@ -82,8 +95,14 @@ impl<'a> Selection<'a> {
         });
         if self.kept.is_none() && edit != Edit::Unchanged {
             self.kept = Some(batch.points.iter().take(index).cloned().collect());
+            if let Some(places) = &mut self.places {
+                places.extend(0..index);
+            }
         }
         let Some(kept) = &mut self.kept else { return };
+        if let (Some(places), Edit::Unchanged | Edit::Changed(_)) = (&mut self.places, &edit) {
+            places.push(index);
+        }
         match edit {
             Edit::Unchanged => kept.push(point.clone()),
             Edit::Changed(tags) => kept.push(Point {
@@ -123,6 +142,7 @@ impl<'a> Selection<'a> {
             None => Arc::clone(batch),
             Some(points) => Arc::new(Batch {
                 points: points.into(),
+                distributions: distributions(batch, self.places.as_deref().unwrap_or_default()),
                 events: batch.events.clone(),
                 hostname: Arc::clone(&batch.hostname),
                 interval: batch.interval,
@@ -133,12 +153,29 @@ impl<'a> Selection<'a> {
     }
 }
 
+/// The distributions behind at least one of the points that stood at these ascending `places`.
+fn distributions(batch: &Batch, places: &[usize]) -> Vec<Distribution> {
+    if places.is_empty() {
+        return Vec::new();
+    }
+    let behind = batch.distributions.iter().filter_map(|distribution| {
+        let before = |place: usize| places.partition_point(|kept| *kept < place);
+        let points = before(distribution.points.start)..before(distribution.points.end);
+        (!points.is_empty()).then(|| Distribution {
+            points,
+            ..distribution.clone()
+        })
+    });
+    behind.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::key::Kind;
     use crate::point::{PointKind, Timestamp};
     use crate::sink::{RoutingRule, SinkConfig};
 
@@ -160,6 +197,13 @@ mod tests {
         Filter::compile(&config, "metric_sinks[0]", &mut Vec::new())
     }
 
+    fn plain(filter: &Filter) -> Asked<'_> {
+        Asked {
+            filter,
+            distributions: false,
+        }
+    }
+
     fn batch(points: Vec<Point>) -> Arc<Batch> {
         Arc::new(Batch {
             points: points.into(),
@@ -175,7 +219,7 @@ mod tests {
         ]);
         let limits =
             filter(json!({"max_name_length": 10, "max_tags": 3, "strip_tags": [{"value": "y"}]}));
-        let selected = select(&batch, None, &[&Filter::default(), &limits]);
+        let selected = select(&batch, None, &[plain(&Filter::default()), plain(&limits)]);
         for selected in selected {
             assert!(Arc::ptr_eq(&selected.batch, &batch));
             assert_eq!(selected.tally.of(Verdict::Flushed), 2);
@@ -195,7 +239,7 @@ mod tests {
             point("last", None, &[], 1.0),
         ]);
         let limits = filter(json!({"max_name_length": 12, "max_tag_length": 10, "max_tags": 2}));
-        let [strict, free] = select(&batch, None, &[&limits, &Filter::default()])
+        let [strict, free] = select(&batch, None, &[plain(&limits), plain(&Filter::default())])
             .try_into()
             .unwrap();
         let names = |selected: &Selected| {
@@ -223,7 +267,7 @@ mod tests {
             point("b", None, &["x"], 2.0),
         ]);
         let adding = filter(json!({"strip_tags": [{"value": "x"}], "add_tags": {"dc": "1"}}));
-        let [adding, free] = select(&batch, None, &[&adding, &Filter::default()])
+        let [adding, free] = select(&batch, None, &[plain(&adding), plain(&Filter::default())])
             .try_into()
             .unwrap();
         let tags: Vec<_> = adding
@@ -235,6 +279,65 @@ mod tests {
         assert_eq!(tags, ["y,dc:1", "dc:1"]);
         assert!(Arc::ptr_eq(&free.batch, &batch));
         assert_eq!(batch.points[0].tags.to_string(), "x,y");
+    }
+
+    #[test]
+    fn a_distribution_goes_where_one_of_its_points_goes() {
+        let distribution = |points| Distribution {
+            points,
+            kind: Kind::Timer,
+            count: 2.0,
+            sum: 3.0,
+            min: 1.0,
+            max: 2.0,
+            centroids: Arc::default(),
+        };
+        let points = vec![
+            point("hits", None, &[], 1.0),
+            point("a", Some(".max"), &["x"], 2.0),
+            point("a", Some(".99percentile"), &["x"], 2.0),
+            point("b", Some(".max"), &["y"], 2.0),
+            point("c", Some(".99percentile"), &[], 2.0),
+            point("c", Some(".max"), &[], 2.0),
+        ];
+        let batch = Arc::new(Batch {
+            points: points.into(),
+            distributions: [1..3, 3..4, 4..6].map(distribution).into(),
+            ..Batch::default()
+        });
+        let percentiles = json!([
+            {"match": [{"name": {"kind": "regex", "value": "percentile$"}}], "sinks": {"matched": ["some", "blind"], "not_matched": ["all"]}},
+            {"match": [{}], "sinks": {"matched": ["all"]}},
+        ]);
+        let rules: Vec<RoutingRule> = serde_json::from_value(percentiles).unwrap();
+        let routing = Routing::compile(&rules, &["some", "all", "blind"], &mut Vec::new());
+        let filter = Filter::default();
+        let wanting = Asked {
+            filter: &filter,
+            distributions: true,
+        };
+        let asked = [wanting, wanting, plain(&filter)];
+        let [some, all, blind] = select(&batch, Some(&routing), &asked).try_into().unwrap();
+        let ranges = |selected: &Selected| -> Vec<_> {
+            let distributions = selected.batch.distributions.iter();
+            distributions.map(|found| found.points.clone()).collect()
+        };
+        assert_eq!(ranges(&some), [0..1, 1..2]);
+        assert_eq!(&*some.batch.points[1].base, "c");
+        assert!(Arc::ptr_eq(&all.batch, &batch));
+        assert!(blind.batch.distributions.is_empty());
+        let adding = filter_of_tags();
+        let asked = Asked {
+            filter: &adding,
+            distributions: true,
+        };
+        let tagged = select(&batch, None, &[asked]).remove(0);
+        assert_eq!(ranges(&tagged), [1..3, 3..4, 4..6]);
+        assert_eq!(tagged.batch.points[1].tags.to_string(), "x,dc:1");
+    }
+
+    fn filter_of_tags() -> Filter {
+        filter(json!({"add_tags": {"dc": "1"}}))
     }
 
     #[test]
@@ -250,7 +353,7 @@ mod tests {
             point("t", None, &[], 3.0),
         ]);
         let filter = Filter::default();
-        let [a, b, c] = select(&batch, Some(&routing), &[&filter, &filter, &filter])
+        let [a, b, c] = select(&batch, Some(&routing), &[plain(&filter); 3])
             .try_into()
             .unwrap();
         assert_eq!(a.batch.points, batch.points[..1]);
@@ -272,7 +375,7 @@ mod tests {
                 .collect();
             let batch = batch(points);
             let limits = filter(json!({"max_name_length": max_name_length, "max_tags": max_tags}));
-            let selected = select(&batch, None, &[&limits]).remove(0);
+            let selected = select(&batch, None, &[plain(&limits)]).remove(0);
             let fits = |limit: usize, actual: usize| limit == 0 || actual <= limit;
             let expected: Vec<_> = batch
                 .points

@@ -10,4 +10,4 @@ pub mod hll;
 pub mod tdigest;
 
 pub use hll::{HllError, HyperLogLog};
-pub use tdigest::{DigestError, ReceivedDigest, TDigest};
+pub use tdigest::{Centroid, DigestError, ReceivedDigest, TDigest};

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::flux::FluxConfig;
+use super::otlp::OtlpConfig;
 use super::{Source, carbon};
 use crate::options::{self, Problems};
 
@@ -16,6 +17,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<FluxConfig>("flux"),
     #[cfg(feature = "kafka")]
     Kind::of::<super::kafka::KafkaConfig>("kafka"),
+    Kind::of::<OtlpConfig>("otlp"),
 ];
 
 /// A source's config struct: what it can check without touching anything, and how it becomes a source.

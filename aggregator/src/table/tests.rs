@@ -23,6 +23,7 @@ pub(super) fn emitted(interval: Interval) -> Vec<String> {
         role: Role::Global,
         percentiles: Percentiles::new(&[0.5, 0.99]).unwrap(),
         aggregates: Aggregate::ALL.into_iter().collect(),
+        distributions: false,
         timestamp: 1_700_000_000,
     };
     let line = |point: &Point| {

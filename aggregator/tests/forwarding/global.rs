@@ -67,6 +67,7 @@ impl Global {
             role: Role::Global,
             percentiles: Percentiles::new(&[0.5]).unwrap(),
             aggregates: Aggregates::default(),
+            distributions: false,
             timestamp: 1_700_000_000,
         };
         let Emission { points, .. } = emit(self.table.take(), &settings);

@@ -45,6 +45,7 @@ fn settings(role: Role) -> FlushSettings {
             .iter()
             .map(|name| serde_json::from_value(json!(name)).unwrap())
             .collect::<Aggregates>(),
+        distributions: false,
         timestamp: 1,
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+use tonic::transport::server::Connected;
 
 /// A stream whose reads fail once nothing came in for so long.
 #[derive(Debug)]
@@ -52,6 +53,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
             io::ErrorKind::TimedOut,
             "the client was silent for too long",
         )))
+    }
+}
+
+impl<T: Connected> Connected for Patient<T> {
+    type ConnectInfo = T::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
     }
 }
 

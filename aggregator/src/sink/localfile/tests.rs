@@ -35,6 +35,7 @@ fn batch(name: &str) -> Batch {
     };
     Batch {
         points: vec![point].into(),
+        distributions: Vec::new(),
         events: vec![event],
         hostname: "g1".into(),
         interval: Duration::from_secs(10),

@@ -31,7 +31,7 @@ pub const DEFAULT_COMPRESSION: f64 = 100.0;
 
 /// A weighted mean: one or more samples that lie side by side.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Centroid {
+pub struct Centroid {
     mean: f64,
     weight: f64,
 }
@@ -140,6 +140,12 @@ impl TDigest {
         self.reciprocal_sum
     }
 
+    /// All centroids, folded, ascending by mean.
+    pub fn centroids(&mut self) -> &[Centroid] {
+        self.compress();
+        &self.centroids
+    }
+
     /// The accuracy parameter.
     pub fn compression(&self) -> f64 {
         self.compression
@@ -182,6 +188,16 @@ impl TDigest {
 }
 
 impl Centroid {
+    /// The mean of its samples; finite.
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// How many samples it stands for; finite and above 0.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
+
     fn checked(mean: f64, weight: f64) -> Result<Self, DigestError> {
         if !mean.is_finite() {
             return Err(DigestError::Mean(mean));

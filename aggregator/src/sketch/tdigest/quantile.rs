@@ -61,15 +61,20 @@ impl TDigest {
 
     /// Each centroid with the upper end of its samples.
     fn spans(&self) -> impl Iterator<Item = (&Centroid, f64)> {
-        let uppers = self
-            .centroids
+        Centroid::spans(&self.centroids, self.max)
+    }
+}
+
+impl Centroid {
+    /// Each of a digest's centroids with the upper end of its samples, which begin where those of the one before end; those of the first begin at the
+    /// digest's minimum. `max` is the digest's maximum.
+    pub fn spans(centroids: &[Self], max: f64) -> impl Iterator<Item = (&Self, f64)> {
+        let uppers = centroids
             .iter()
             .skip(1)
-            .zip(&self.centroids)
+            .zip(centroids)
             .map(|(next, this)| midpoint(this.mean, next.mean));
-        self.centroids
-            .iter()
-            .zip(uppers.chain(std::iter::once(self.max)))
+        centroids.iter().zip(uppers.chain(std::iter::once(max)))
     }
 }
 
