@@ -11,13 +11,16 @@
 //!
 //! A new sink is one file (or folder) with a config struct that is a [`registry::Build`], and one line in [`registry`].
 
+mod backoff;
 pub mod blueflood;
 pub mod config;
 pub mod debug;
 mod filter;
+mod fingerprint;
 pub mod graphite;
 pub mod happened;
 mod health;
+mod http;
 pub mod localfile;
 mod matcher;
 mod queue;

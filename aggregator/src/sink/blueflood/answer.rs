@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{NoReply, Reply};
+use crate::sink::http::{NoReply, Reply};
 
 /// What became of the points of a request.
 #[derive(Debug)]

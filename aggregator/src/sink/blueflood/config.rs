@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use http::Uri;
-use http::uri::PathAndQuery;
+use ::http::Uri;
+use ::http::uri::PathAndQuery;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tributary_node::config::{Duration, Problems, Size};
@@ -11,7 +11,7 @@ use tributary_node::tls::ClientTls;
 
 use super::Blueflood;
 use crate::graphite::naming::{Naming, NamingConfig, TagStyle};
-use crate::sink::{Sink, registry};
+use crate::sink::{Sink, http, registry};
 
 /// What Blueflood takes at most in one request, in bytes.
 pub(super) const MOST: u64 = 1_048_576;
@@ -310,29 +310,8 @@ impl registry::Build for BluefloodConfig {
     }
 }
 
-/// A URL that requests can go to.
 fn endpoint(url: &str, tls: &ClientTls) -> Result<Uri, String> {
-    // Not the URL itself: there may be a password in it.
-    let uri: Uri = url
-        .parse()
-        .map_err(|error| format!("is no URL, write it like http://host:19000: {error}"))?;
-    let Some(authority) = uri.authority() else {
-        return Err("has no host, write it like http://host:19000".to_owned());
-    };
-    if authority.as_str().contains('@') {
-        return Err("holds a user, which would be seen in logs; use `keystone`".to_owned());
-    }
-    if uri.query().is_some() {
-        return Err("has a `?`, which is not kept".to_owned());
-    }
-    match (uri.scheme_str(), tls.enabled) {
-        (Some("http"), _) if tls.is_on() => {
-            Err("is http, and `tls` is set: write https".to_owned())
-        }
-        (Some("https"), Some(false)) => Err("is https, and `tls.enabled` is false".to_owned()),
-        (Some("http" | "https"), _) => Ok(uri),
-        _ => Err("is neither http nor https, write it like http://host:19000".to_owned()),
-    }
+    http::endpoint(url, tls, "http://host:19000", "keystone")
 }
 
 /// A name as a segment of a path.

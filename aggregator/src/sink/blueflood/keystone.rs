@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tributary_node::config::Secret;
 
-use super::client::{NoReply, Reply};
+use crate::sink::http::{NoReply, Reply};
 use super::config::{KeystoneConfig, Version};
 
 /// What a login has brought.

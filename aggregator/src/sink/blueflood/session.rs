@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderName;
 use tokio::time::Instant;
 
-use super::client::Client;
+use crate::sink::http::Client;
 use super::config::KeystoneConfig;
 use super::happened::Events;
 use super::keystone::{LoginError, Token};

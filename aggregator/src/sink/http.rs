@@ -1,4 +1,4 @@
-//! One request and its answer, bounded in time and size: to Blueflood, and to Keystone.
+//! One request of a sink's and its answer, bounded in time and size.
 
 use std::time::{Duration, SystemTime};
 
@@ -61,15 +61,17 @@ impl Client {
         timeout: Duration,
     ) -> Result<Self, TlsError> {
         let secure = uri.scheme_str() == Some("https");
-        let connector = secure.then(|| Connector::new(tls, hop, Alpn::Http1));
-        let dialer = Dialer::new(hop, connector.transpose()?)
-            .connect_timeout(CONNECT_TIME.min(timeout))
-            .tcp_keepalive(Duration::from_secs(30));
-        let http = HttpClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(dialer);
+        let http = pooled(secure.then_some(tls), hop, timeout)?;
         Ok(Self { uri, http, timeout })
+    }
+
+    /// The same connections, to another path of the same server.
+    pub(super) fn at(&self, uri: Uri) -> Self {
+        Self {
+            uri,
+            http: self.http.clone(),
+            timeout: self.timeout,
+        }
     }
 
     /// Where it posts to.
@@ -150,6 +152,51 @@ impl Reply {
             "" => format!("answered {}", self.status.as_u16()),
             words => format!("answered {}: {words}", self.status.as_u16()),
         }
+    }
+}
+
+/// Connections that are kept for the next request; those by TLS only with its settings. Must be called within a tokio runtime.
+pub(super) fn pooled<B>(
+    tls: Option<&ClientTls>,
+    hop: &'static str,
+    timeout: Duration,
+) -> Result<HttpClient<Dialer, B>, TlsError>
+where
+    B: http_body_util::BodyExt + Send,
+    B::Data: Send,
+{
+    let connector = tls.map(|tls| Connector::new(tls, hop, Alpn::Http1));
+    let dialer = Dialer::new(hop, connector.transpose()?)
+        .connect_timeout(CONNECT_TIME.min(timeout))
+        .tcp_keepalive(Duration::from_secs(30));
+    Ok(HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .build(dialer))
+}
+
+/// A URL that requests can go to; `like` is an example of one, and `login` says what takes the place of a user in it.
+pub(super) fn endpoint(url: &str, tls: &ClientTls, like: &str, login: &str) -> Result<Uri, String> {
+    // Not the URL itself: there may be a password in it.
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("is no URL, write it like {like}: {error}"))?;
+    let Some(authority) = uri.authority() else {
+        return Err(format!("has no host, write it like {like}"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(format!("holds a user, which would be seen in logs; use `{login}`"));
+    }
+    if uri.query().is_some() {
+        return Err("has a `?`, which is not kept".to_owned());
+    }
+    match (uri.scheme_str(), tls.enabled) {
+        (Some("http"), _) if tls.is_on() => {
+            Err("is http, and `tls` is set: write https".to_owned())
+        }
+        (Some("https"), Some(false)) => Err("is https, and `tls.enabled` is false".to_owned()),
+        (Some("http" | "https"), _) => Ok(uri),
+        _ => Err(format!("is neither http nor https, write it like {like}")),
     }
 }
 
