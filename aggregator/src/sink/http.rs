@@ -185,7 +185,9 @@ pub(super) fn endpoint(url: &str, tls: &ClientTls, like: &str, login: &str) -> R
         return Err(format!("has no host, write it like {like}"));
     };
     if authority.as_str().contains('@') {
-        return Err(format!("holds a user, which would be seen in logs; use `{login}`"));
+        return Err(format!(
+            "holds a user, which would be seen in logs; use `{login}`"
+        ));
     }
     if uri.query().is_some() {
         return Err("has a `?`, which is not kept".to_owned());

@@ -14,6 +14,7 @@
 mod backoff;
 pub mod blueflood;
 pub mod config;
+pub mod datadog;
 pub mod debug;
 mod filter;
 mod fingerprint;
@@ -29,7 +30,9 @@ mod recorder;
 pub mod registry;
 mod routing;
 mod runner;
+pub mod s3;
 mod select;
+pub mod statsd;
 mod text;
 
 use std::ops::{Add, AddAssign, Sub};

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tributary_node::config::Secret;
 
-use crate::sink::http::{NoReply, Reply};
 use super::config::{KeystoneConfig, Version};
+use crate::sink::http::{NoReply, Reply};
 
 /// What a login has brought.
 #[derive(Clone)]

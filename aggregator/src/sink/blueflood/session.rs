@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::HeaderName;
 use tokio::time::Instant;
 
-use crate::sink::http::Client;
 use super::config::KeystoneConfig;
 use super::happened::Events;
 use super::keystone::{LoginError, Token};
+use crate::sink::http::Client;
 
 /// A token that all requests share. It is got when the first one needs it, renewed some time before it ends, and given up when Blueflood refuses it.
 pub(super) struct Session {
