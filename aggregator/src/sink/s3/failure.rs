@@ -26,6 +26,14 @@ enum Cause {
     Unexpected,
 }
 
+/// In errors of asking for credentials: a file, the instance's and the container's services, the token service.
+const CREDENTIALS: [&str; 4] = [
+    super::secrets::UNREADABLE,
+    "//169.254.",
+    "/latest/api/token",
+    "//sts.",
+];
+
 /// As much of a server's words as a log line shows.
 const SAID: usize = 300;
 
@@ -65,12 +73,10 @@ impl Failure {
     fn without_code(error: &object_store::Error, text: &str) -> Cause {
         use object_store::Error;
         match error {
+            _ if CREDENTIALS.iter().any(|place| text.contains(place)) => Cause::Credentials,
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Cause::Unauthorized,
             Error::NotFound { .. } => Cause::NoBucket,
             _ if text.contains("redirect without LOCATION") => Cause::Region,
-            _ if text.contains(super::secrets::UNREADABLE) || text.contains("metadata") => {
-                Cause::Credentials
-            }
             _ if text.contains("status code: 429") => Cause::Throttled,
             _ if text.contains("status code: 5") => Cause::Unavailable,
             _ if text.contains("status code: 4") => Cause::Unauthorized,

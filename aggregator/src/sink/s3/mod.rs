@@ -38,7 +38,7 @@ pub use config::S3Config;
 /// Writes to one bucket.
 struct S3 {
     name: String,
-    /// `s3://bucket`.
+    /// `s3://bucket`, and the server's address where it is not Amazon's.
     place: String,
     store: AmazonS3,
     template: Template,
@@ -67,7 +67,10 @@ impl S3 {
     fn new(config: &S3Config, name: &str) -> Result<Self, String> {
         Ok(Self {
             name: name.to_owned(),
-            place: format!("s3://{}", config.bucket),
+            place: match &config.endpoint {
+                Some(endpoint) => format!("s3://{} at {endpoint}", config.bucket),
+                None => format!("s3://{}", config.bucket),
+            },
             store: config.store()?,
             template: config.template(name)?,
             encoder: config.encoder(),
