@@ -245,7 +245,7 @@ async fn a_bad_key_and_an_intake_that_is_away_lose_nothing_and_bad_points_only_t
     .await
     .map_err(|error| format!("{error}: {last}"))?;
     wait_for("the bad one to be counted", async || {
-        let refused = metric(&agent, &["sink_datadog_refused_total", "refused"]).await?;
+        let refused = metric(&agent, &["sink_datadog_refused_total", "cause=\"refused\""]).await?;
         (refused == 1.0).then_some(())
     })
     .await?;

