@@ -59,13 +59,18 @@ impl Etsy {
         self.until_up().await
     }
 
+    /// Its console takes one command at a time, and says when a list is over.
     async fn ask(&self, what: &str) -> io::Result<String> {
         let mut stream = tokio::net::TcpStream::connect(&self.console).await?;
-        stream
-            .write_all(format!("{what}\nquit\n").as_bytes())
-            .await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
+        stream.write_all(format!("{what}\n").as_bytes()).await?;
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while !text.ends_with("END\n\n") && !text.starts_with("health:") {
+            let length = stream.read(&mut buffer).await?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
         Ok(text)
     }
 
