@@ -145,7 +145,7 @@ proptest! {
     fn packets_are_no_longer_than_allowed_and_hold_each_line_once(
         names in prop::collection::vec("[a-z]{1,60}", 0..200),
         values in prop::collection::vec(-1e6..1e6_f64, 200),
-        most in 128_usize..2000,
+        most in 256_usize..2000,
         ended: bool,
     ) {
         let points: Vec<_> = names
