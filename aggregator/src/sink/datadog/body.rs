@@ -204,7 +204,7 @@ impl Format {
             _ => (GAUGE, point.value),
         };
         // Datadog's are whole seconds; an interval of less has none that is true.
-        let interval = (kind != GAUGE).then(|| batch.interval.as_secs());
+        let interval = (kind != GAUGE).then_some(batch.interval.as_secs());
         let resource = |kind, name: Option<_>| name.map(|name| Resource { kind, name });
         let named = Some(host).filter(|host| !host.is_empty());
         let resources = [resource("host", named), resource("device", tagged(DEVICE))];

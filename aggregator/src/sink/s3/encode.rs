@@ -46,7 +46,7 @@ const HEADER: [&str; 8] = [
 
 enum Body {
     Plain(Vec<u8>),
-    Gzip(GzEncoder<Vec<u8>>),
+    Gzip(Box<GzEncoder<Vec<u8>>>),
 }
 
 impl Encoder {
@@ -130,7 +130,9 @@ impl Encoder {
 impl Body {
     fn new(packing: Packing) -> Self {
         match packing {
-            Packing::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), Compression::default())),
+            Packing::Gzip => {
+                Self::Gzip(Box::new(GzEncoder::new(Vec::new(), Compression::default())))
+            }
             Packing::None => Self::Plain(Vec::new()),
         }
     }
