@@ -298,6 +298,16 @@ tributary_node::catalogue! {
     Counter OTLP_REJECTED = "sink.otlp.data_points_rejected_total", tags: [sink_name], unit: "data points",
         meaning: "Data points that an OTLP receiver rejected for good.",
         worry: "It grows: these points are lost; the log has the receiver's words.";
+    // Sink datadog.
+    Counter DATADOG_REQUESTS = "sink.datadog.requests_total", tags: [sink_name, endpoint, outcome], unit: "requests",
+        meaning: "Requests to Datadog (series, check_run, events) by how they ended: taken, partial (taken, with errors), refused (400), too_large (413), unauthorized (401, 403), throttled (429), unavailable (408, 5xx), unexpected, timeout, unreachable, invalid (the key has characters that no header takes).",
+        worry: "Another outcome than taken grows for minutes: the log has Datadog's words. unauthorized: nothing is sent until the key is right.";
+    Counter DATADOG_REFUSED = "sink.datadog.refused_total", tags: [sink_name, endpoint, cause], unit: "points or events",
+        meaning: "Points, service checks and events that Datadog refused for good: refused, too_large.",
+        worry: "It grows: these are lost; the log has an example and Datadog's words.";
+    Counter DATADOG_COMPLAINTS = "sink.datadog.accepted_errors_total", tags: [sink_name, endpoint], unit: "errors",
+        meaning: "Errors that Datadog named in answers to bodies that it took.",
+        worry: "It grows: Datadog leaves something out; the log has an example.";
 
     // Sink graphite.
     Gauge SINK_DESTINATION_UP = "sink.destination_up", tags: [sink_name, destination], unit: "0 or 1",
@@ -362,4 +372,19 @@ tributary_node::catalogue! {
     Gauge CF_REFRESHED = "enrich.cloudfoundry.refresh_timestamp_ns", tags: [], unit: "nanoseconds",
         meaning: "When all applications were listed last, in Unix time.",
         worry: "Several times refresh ago.";
+    // Sink s3.
+    Counter S3_REQUESTS = "sink.s3.requests_total", tags: [sink_name, outcome], unit: "objects",
+        meaning: "Objects by how storing them ended: stored, credentials (there are none), unauthorized, clock (this host's is wrong), no_bucket, region, throttled, unavailable (5xx), too_large, timeout, unreachable, encoding, unexpected.",
+        worry: "Another outcome than stored grows for minutes: the log has the server's words.";
+    Counter S3_BYTES = "sink.s3.stored_bytes_total", tags: [sink_name], unit: "bytes",
+        meaning: "Length of the objects that were stored.",
+        worry: "It stands still while points are flushed.";
+
+    // Sink statsd.
+    Counter STATSD_SINK_PACKETS = "sink.statsd.packets_total", tags: [sink_name], unit: "packets",
+        meaning: "Packets that the sink statsd sent. Over UDP nobody knows what became of them.",
+        worry: "It stands still while points are flushed.";
+    Counter STATSD_SINK_ERRORS = "sink.statsd.errors_total", tags: [sink_name, cause], unit: "packets",
+        meaning: "Packets that could not be sent at the first try: name (it has no address), refused (nobody listens; over UDP it tells that an earlier packet is lost), connect, timeout (the server takes nothing), broken.",
+        worry: "It grows for minutes: the server is away or does not keep up.";
 }

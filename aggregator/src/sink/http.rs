@@ -50,18 +50,18 @@ pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// As much of a server's words as a log line shows.
 const SAID: usize = 300;
 
-/// A URL that requests can go to; `port` is the usual one, and `user` the key under which a user is named.
-pub(super) fn endpoint(url: &str, tls: &ClientTls, port: u16, user: &str) -> Result<Uri, String> {
+/// A URL that requests can go to; `like` is an example of one, and `login` says what takes the place of a user in it.
+pub(super) fn endpoint(url: &str, tls: &ClientTls, like: &str, login: &str) -> Result<Uri, String> {
     // Not the URL itself: there may be a password in it.
     let uri: Uri = url
         .parse()
-        .map_err(|error| format!("is no URL, write it like http://host:{port}: {error}"))?;
+        .map_err(|error| format!("is no URL, write it like {like}: {error}"))?;
     let Some(authority) = uri.authority() else {
-        return Err(format!("has no host, write it like http://host:{port}"));
+        return Err(format!("has no host, write it like {like}"));
     };
     if authority.as_str().contains('@') {
         return Err(format!(
-            "holds a user, which would be seen in logs; use `{user}`"
+            "holds a user, which would be seen in logs; use `{login}`"
         ));
     }
     if uri.query().is_some() {
@@ -73,9 +73,7 @@ pub(super) fn endpoint(url: &str, tls: &ClientTls, port: u16, user: &str) -> Res
         }
         (Some("https"), Some(false)) => Err("is https, and `tls.enabled` is false".to_owned()),
         (Some("http" | "https"), _) => Ok(uri),
-        _ => Err(format!(
-            "is neither http nor https, write it like http://host:{port}"
-        )),
+        _ => Err(format!("is neither http nor https, write it like {like}")),
     }
 }
 
@@ -103,15 +101,17 @@ impl Client {
         timeout: Duration,
     ) -> Result<Self, TlsError> {
         let secure = uri.scheme_str() == Some("https");
-        let connector = secure.then(|| Connector::new(tls, hop, Alpn::Http1));
-        let dialer = Dialer::new(hop, connector.transpose()?)
-            .connect_timeout(CONNECT_TIME.min(timeout))
-            .tcp_keepalive(Duration::from_secs(30));
-        let http = HttpClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(dialer);
+        let http = pooled(secure.then_some(tls), hop, timeout)?;
         Ok(Self { uri, http, timeout })
+    }
+
+    /// The same connections, to another path of the same server.
+    pub(super) fn at(&self, uri: Uri) -> Self {
+        Self {
+            uri,
+            http: self.http.clone(),
+            timeout: self.timeout,
+        }
     }
 
     /// Where it posts to.
@@ -199,6 +199,26 @@ impl Reply {
             words => format!("answered {}: {words}", self.status.as_u16()),
         }
     }
+}
+
+/// Connections that are kept for the next request; those by TLS only with its settings. Must be called within a tokio runtime.
+pub(super) fn pooled<B>(
+    tls: Option<&ClientTls>,
+    hop: &'static str,
+    timeout: Duration,
+) -> Result<HttpClient<Dialer, B>, TlsError>
+where
+    B: http_body_util::BodyExt + Send,
+    B::Data: Send,
+{
+    let connector = tls.map(|tls| Connector::new(tls, hop, Alpn::Http1));
+    let dialer = Dialer::new(hop, connector.transpose()?)
+        .connect_timeout(CONNECT_TIME.min(timeout))
+        .tcp_keepalive(Duration::from_secs(30));
+    Ok(HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .build(dialer))
 }
 
 async fn within(

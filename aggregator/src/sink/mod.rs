@@ -14,6 +14,7 @@
 mod backoff;
 pub mod blueflood;
 pub mod config;
+pub mod datadog;
 pub mod debug;
 mod filter;
 mod fingerprint;
@@ -33,8 +34,10 @@ mod recorder;
 pub mod registry;
 mod routing;
 mod runner;
+pub mod s3;
 mod secret_file;
 mod select;
+pub mod statsd;
 mod text;
 
 use std::ops::{Add, AddAssign, Sub};

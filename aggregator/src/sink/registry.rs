@@ -4,12 +4,13 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, blueflood, debug, graphite, influxdb, localfile, otlp};
+use super::{Sink, blueflood, datadog, debug, graphite, influxdb, localfile, otlp, s3, statsd};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
 pub const KINDS: &[Kind] = &[
     Kind::of::<blueflood::BluefloodConfig>("blueflood"),
+    Kind::of::<datadog::DatadogConfig>("datadog"),
     Kind::of::<debug::DebugConfig>("debug"),
     Kind::of::<graphite::GraphiteConfig>("graphite"),
     #[cfg(feature = "kafka")]
@@ -17,6 +18,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<influxdb::InfluxConfig>("influxdb"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
     Kind::of::<otlp::OtlpConfig>("otlp"),
+    Kind::of::<s3::S3Config>("s3"),
+    Kind::of::<statsd::StatsdConfig>("statsd"),
 ];
 
 /// A sink's config struct: what it can check without touching anything, and how it becomes a sink.

@@ -209,7 +209,7 @@ impl BluefloodConfig {
 
     /// Where points go.
     pub(super) fn ingest(&self) -> Result<Uri, String> {
-        let base = endpoint(&self.url, &self.tls, 19000, "keystone")
+        let base = endpoint(&self.url, &self.tls, "http://host:19000", "keystone")
             .map_err(|what| format!("url: {what}"))?;
         let path = base.path().trim_end_matches('/');
         let path = format!("{path}/v2.0/{}/ingest", encoded(&self.tenant));
@@ -223,7 +223,7 @@ impl BluefloodConfig {
 impl KeystoneConfig {
     /// Where tokens are made.
     pub(super) fn endpoint(&self) -> Result<Uri, String> {
-        endpoint(&self.url, &self.tls, 19000, "keystone")
+        endpoint(&self.url, &self.tls, "http://host:19000", "keystone")
             .map_err(|what| format!("keystone.url: {what}"))
     }
 

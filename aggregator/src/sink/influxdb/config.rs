@@ -275,8 +275,8 @@ impl InfluxConfig {
 
     fn uri(&self, path: &str, query: &str) -> Result<Uri, String> {
         let user = if self.version == 1 { "user" } else { "token" };
-        let base =
-            endpoint(&self.url, &self.tls, 8086, user).map_err(|what| format!("url: {what}"))?;
+        let base = endpoint(&self.url, &self.tls, "http://host:8086", user)
+            .map_err(|what| format!("url: {what}"))?;
         let mut text = format!("{}{path}", base.path().trim_end_matches('/'));
         if !query.is_empty() {
             text.push('?');

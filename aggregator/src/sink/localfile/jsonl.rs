@@ -52,7 +52,7 @@ fn as_list<S: Serializer>(tags: &Tags, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// Appends a point's line.
-pub(super) fn point(out: &mut Vec<u8>, batch: &Batch, point: &Point) -> io::Result<()> {
+pub(in crate::sink) fn point(out: &mut Vec<u8>, batch: &Batch, point: &Point) -> io::Result<()> {
     let check = point.check.as_deref();
     let line = PointLine {
         name: point.name(),
@@ -70,7 +70,7 @@ pub(super) fn point(out: &mut Vec<u8>, batch: &Batch, point: &Point) -> io::Resu
 }
 
 /// Appends an event's line.
-pub(super) fn event(out: &mut Vec<u8>, batch: &Batch, event: &Event) -> io::Result<()> {
+pub(in crate::sink) fn event(out: &mut Vec<u8>, batch: &Batch, event: &Event) -> io::Result<()> {
     let line = EventLine {
         name: &event.title,
         kind: "event",

@@ -8,7 +8,7 @@
 //! holds up this sink's queue alone. Skipped are events, unless `events` is on.
 
 mod append;
-mod jsonl;
+pub(super) mod jsonl;
 mod tsv;
 
 use std::io;
