@@ -18,6 +18,7 @@ mod options;
 mod overview;
 pub mod point;
 pub mod points;
+mod prometheus;
 pub mod receipt;
 pub mod sample;
 pub mod sink;

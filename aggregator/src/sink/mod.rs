@@ -11,19 +11,23 @@
 //!
 //! A new sink is one file (or folder) with a config struct that is a [`registry::Build`], and one line in [`registry`].
 
+mod backoff;
 pub mod blueflood;
 pub mod config;
 pub mod debug;
 mod filter;
+mod fingerprint;
 pub mod graphite;
 pub mod happened;
 mod health;
 pub mod localfile;
 mod matcher;
+pub mod prometheus;
 mod queue;
 #[cfg(test)]
 mod recorder;
 pub mod registry;
+pub mod remote_write;
 mod routing;
 mod runner;
 mod select;

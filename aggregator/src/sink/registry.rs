@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, blueflood, debug, graphite, localfile};
+use super::{Sink, blueflood, debug, graphite, localfile, prometheus, remote_write};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
@@ -13,6 +13,8 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<debug::DebugConfig>("debug"),
     Kind::of::<graphite::GraphiteConfig>("graphite"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
+    Kind::of::<prometheus::PrometheusConfig>("prometheus"),
+    Kind::of::<remote_write::RemoteWriteConfig>("remote_write"),
 ];
 
 /// A sink's config struct: what it can check without touching anything, and how it becomes a sink.

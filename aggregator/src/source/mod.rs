@@ -9,6 +9,7 @@ pub mod config;
 pub mod dogstatsd;
 pub mod flux;
 pub mod listen;
+pub mod openmetrics;
 pub mod registry;
 mod running;
 

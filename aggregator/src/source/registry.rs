@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::flux::FluxConfig;
+use super::openmetrics::OpenMetricsConfig;
 use super::{Source, carbon};
 use crate::options::{self, Problems};
 
@@ -14,6 +15,7 @@ use crate::options::{self, Problems};
 pub const KINDS: &[Kind] = &[
     Kind::of::<carbon::config::CarbonConfig>("carbon"),
     Kind::of::<FluxConfig>("flux"),
+    Kind::of::<OpenMetricsConfig>("openmetrics"),
 ];
 
 /// A source's config struct: what it can check without touching anything, and how it becomes a source.

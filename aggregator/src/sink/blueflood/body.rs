@@ -1,10 +1,9 @@
 //! Points as the body of an ingest request.
 
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::graphite::naming::Naming;
-use crate::point::{Batch, Point};
+use crate::point::Point;
 
 /// How points look to Blueflood.
 #[derive(Debug)]
@@ -52,9 +51,6 @@ pub(super) struct Limits {
     /// With more.
     pub(super) together: usize,
 }
-
-/// How many points are looked at before other tasks get their turn.
-const CHUNK: usize = 4096;
 
 impl Format {
     /// The name of a point.
@@ -106,25 +102,4 @@ impl Body {
 /// When a point holds, in milliseconds; `now` where its own time is not wanted.
 pub(super) fn time(point: &Point, now: Option<i64>) -> i64 {
     now.unwrap_or_else(|| point.timestamp.millis())
-}
-
-/// What a batch is recognised by when it comes again: a hash of all points. Two batches with the same points are the same to Blueflood.
-pub(super) async fn fingerprint(batch: &Batch) -> u128 {
-    let mut hash = Xxh3::new();
-    for (index, point) in batch.points.iter().enumerate() {
-        if index % CHUNK == CHUNK - 1 {
-            // Others want their turn, too.
-            tokio::task::yield_now().await;
-        }
-        let number = |hash: &mut Xxh3, number: u64| hash.update(&number.to_le_bytes());
-        number(&mut hash, point.timestamp.nanos().cast_unsigned());
-        number(&mut hash, point.value.to_bits());
-        number(&mut hash, point.tags.iter().count() as u64);
-        let suffix = point.suffix.as_deref().unwrap_or_default();
-        for text in [&*point.base, suffix].into_iter().chain(point.tags.iter()) {
-            number(&mut hash, text.len() as u64);
-            hash.update(text.as_bytes());
-        }
-    }
-    hash.digest128()
 }

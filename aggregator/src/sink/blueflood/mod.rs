@@ -15,7 +15,6 @@
 //! One write takes up to twice `timeout` for each body, and as much for each login. Events are skipped.
 
 mod answer;
-mod backoff;
 mod body;
 mod client;
 mod config;
@@ -31,13 +30,15 @@ use bytes::Bytes;
 use http::HeaderName;
 
 use self::answer::Answer;
-use self::backoff::Backoff;
-use self::body::{Format, fingerprint};
+
+use self::body::Format;
 use self::client::{Client, Reply};
 use self::happened::Events;
 use self::keystone::{LoginError, Token};
 use self::session::Session;
 use self::work::{View, Work};
+use super::backoff::Backoff;
+use super::fingerprint::fingerprint;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::point::{Batch, Timestamp};
 
