@@ -39,6 +39,8 @@ const SILENCE: Duration = Duration::from_secs(160);
 const HEADER_BYTES: usize = 32 * 1024;
 /// Pages that are written at a time: each takes memory in proportion to the series.
 const RENDERED_AT_ONCE: usize = 2;
+/// How long scrapes under way may take once we stop.
+const GRACE: Duration = Duration::from_secs(5);
 /// After a connection could not be accepted, most likely for lack of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -96,7 +98,7 @@ fn bind(address: &str) -> std::io::Result<StdListener> {
     Ok(listener)
 }
 
-/// Serves until `stop`. Scrapes under way end by themselves.
+/// Serves until `stop`. Scrapes under way then have a little time left.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<Acceptor>,
@@ -119,12 +121,8 @@ pub(super) async fn serve(
                 let (door, tls, stop) = (Arc::clone(&door), tls.clone(), stop.clone());
                 tokio::spawn(async move {
                     let _place = place;
-                    let served = connection(stream, tls, door);
-                    match stop.run_until_cancelled(served).await {
-                        Some(Err(error)) => {
-                            tracing::debug!(%peer, %error, "a connection for a scrape ended");
-                        }
-                        _ => {}
+                    if let Err(error) = connection(stream, tls, door, &stop).await {
+                        tracing::debug!(%peer, %error, "a connection for a scrape ended");
                     }
                 });
             }
@@ -147,7 +145,9 @@ async fn connection(
     stream: TcpStream,
     tls: Option<Acceptor>,
     door: Arc<Door>,
+    stop: &CancellationToken,
 ) -> Result<(), BoxError> {
+    // Pages are awaited; a failure costs some delay only.
     let _ = stream.set_nodelay(true);
     let stream = match tls {
         None => Stream::plain(stream),
@@ -158,13 +158,18 @@ async fn connection(
         let door = Arc::clone(&door);
         async move { Ok::<_, Infallible>(door.answer(&request).await) }
     });
-    http1::Builder::new()
+    let stream = TokioIo::new(Patient::new(stream, SILENCE));
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(Patient::new(stream, SILENCE)), service)
-        .await?;
-    Ok(())
+        .serve_connection(stream, service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(tokio::time::timeout(GRACE, connection).await??)
 }
 
 impl Guard {
@@ -199,7 +204,7 @@ impl Guard {
 }
 
 impl Door {
-    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let (response, outcome) = self.judge(request).await;
         Events::scraped(&self.sink, outcome);
         response

@@ -92,7 +92,7 @@ pub(super) struct Said<'a> {
 pub(super) enum MetricKind {
     Counter = 1,
     Gauge = 2,
-    Summary = 6,
+    Summary = 5,
 }
 
 impl MetricKind {

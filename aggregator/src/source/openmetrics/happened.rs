@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tributary_node::repeats::Repeats;
 
 use super::page::Yield;
@@ -13,7 +13,8 @@ use crate::metrics;
 #[derive(Debug)]
 pub(super) struct Events {
     source: Arc<str>,
-    up: AtomicUsize,
+    /// How many targets are.
+    up: Mutex<usize>,
     /// By target and outcome.
     told: Repeats<(String, &'static str)>,
 }
@@ -21,9 +22,12 @@ pub(super) struct Events {
 impl Events {
     /// For the source of that name.
     pub(super) fn new(source: &str) -> Self {
+        metrics::OPENMETRICS_UP
+            .with([source.to_owned().into()])
+            .set(0.0);
         Self {
             source: source.into(),
-            up: AtomicUsize::new(0),
+            up: Mutex::new(0),
             told: Repeats::default(),
         }
     }
@@ -77,13 +81,15 @@ impl Events {
 
     /// A target that was up is down, or the other way round.
     pub(super) fn changed(&self, up: bool) {
-        let before = match up {
-            true => self.up.fetch_add(1, Ordering::Relaxed) + 1,
-            false => self.up.fetch_sub(1, Ordering::Relaxed) - 1,
+        // Held until the gauge is set, so that no two targets set it the wrong way round.
+        let mut now = self.up.lock();
+        *now = match up {
+            true => now.saturating_add(1),
+            false => now.saturating_sub(1),
         };
         metrics::OPENMETRICS_UP
             .with([self.source.clone().into()])
-            .set(before as f64);
+            .set(*now as f64);
     }
 
     fn scraped(&self, outcome: &'static str) {
