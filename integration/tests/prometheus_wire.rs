@@ -142,7 +142,7 @@ async fn prometheus_scrapes_the_page_and_its_totals_grow() -> Outcome {
         .await?;
     let prometheus = Prometheus::start(Some(&listen)).await?;
     agent.send(
-        "orders.placed:3|c|#env:prod\nload:0.5|g\nt:1|ms|#veneurlocalonly\nt:3|ms|#veneurlocalonly",
+        "orders.placed:3|c|#env:prod\nload:0.5|g\nt:3|ms|#veneurlocalonly\nt:3|ms|#veneurlocalonly",
     )?;
     let labels = prometheus.until("orders_placed_total", 3.0).await?;
     assert_eq!(
@@ -154,7 +154,7 @@ async fn prometheus_scrapes_the_page_and_its_totals_grow() -> Outcome {
     prometheus.until("load", 0.5).await?;
     prometheus.until("t{quantile=\"0.99\"}", 3.0).await?;
     prometheus.until("t_count", 2.0).await?;
-    prometheus.until("t_sum", 4.0).await?;
+    prometheus.until("t_sum", 6.0).await?;
     prometheus.until("t_max", 3.0).await?;
     let path = "/api/v1/metadata?metric=t";
     let types = get(&prometheus.http, path).await?.text();

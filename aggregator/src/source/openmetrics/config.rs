@@ -182,6 +182,10 @@ impl registry::Build for OpenMetricsConfig {
             problems.push(format!("scrape_target: has to be 1 to {MOST_TARGETS} URLs"));
         }
         problems.extend(self.targets().err().into_iter().flatten());
+        let secure = |url: &String| url.starts_with("https:");
+        if !self.socket.as_os_str().is_empty() && self.scrape_target.iter().any(secure) {
+            problems.push("socket: is for targets without TLS, write http://".to_owned());
+        }
         if self.scrape_interval.is_zero() {
             problems.push("scrape_interval: is zero".to_owned());
         }

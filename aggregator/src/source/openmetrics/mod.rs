@@ -227,7 +227,9 @@ impl Scraper {
                 return;
             };
             reader = back;
-            if let Taker::Points(points) = &mut reader.taker {
+            if let Taker::Points(points) = &mut reader.taker
+                && !points.is_empty()
+            {
                 let points = std::mem::take(points);
                 metrics::POINTS_PASSED.increment(points.len() as u64);
                 self.outlets.points.pass(points, Receipt::default());

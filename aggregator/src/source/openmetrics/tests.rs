@@ -384,8 +384,8 @@ fn every_problem_is_told_with_its_key() {
         [""; 0]
     );
     let found = check(json!({
-        "scrape_target": ["ftp://a", "http://u:sesame@a/"], "scrape_interval": "1s", "scrape_timeout": "2s", "allowlist": "(", "denylist": "a",
-        "ignored_labels": "[", "histogram_bucket_tag": "", "max_series": 0, "max_body": 0,
+        "scrape_target": ["ftp://a", "https://u:sesame@a/"], "scrape_interval": "1s", "scrape_timeout": "2s", "allowlist": "(", "denylist": "a",
+        "ignored_labels": "[", "socket": "/run/x", "histogram_bucket_tag": "", "max_series": 0, "max_body": 0,
     }));
     let keys: Vec<_> = found
         .iter()
@@ -394,6 +394,7 @@ fn every_problem_is_told_with_its_key() {
     let expected = [
         "scrape_target",
         "scrape_target",
+        "socket",
         "scrape_timeout",
         "allowlist",
         "ignored_labels",
