@@ -23,6 +23,7 @@ mod overview;
 pub mod point;
 pub mod points;
 pub mod preset;
+mod prometheus;
 pub mod receipt;
 pub mod sample;
 pub mod sink;

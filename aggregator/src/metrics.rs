@@ -387,4 +387,42 @@ tributary_node::catalogue! {
     Counter STATSD_SINK_ERRORS = "sink.statsd.errors_total", tags: [sink_name, cause], unit: "packets",
         meaning: "Packets that could not be sent at the first try: name (it has no address), refused (nobody listens; over UDP it tells that an earlier packet is lost), connect, timeout (the server takes nothing), broken.",
         worry: "It grows for minutes: the server is away or does not keep up.";
+    // Sink prometheus.
+    Gauge PROMETHEUS_SERIES = "sink.prometheus.series", tags: [sink_name], unit: "series",
+        meaning: "Series on the page that a Prometheus scrapes; a summary counts as one.",
+        worry: "Near the sink's max_series: then further ones are refused.";
+    Counter PROMETHEUS_REFUSED = "sink.prometheus.points_refused_total", tags: [sink_name, cause], unit: "points",
+        meaning: "Points that are not on the page: max_series, collision (another series is written with the same name and labels, or another type with the same name), late (the value that is shown is newer).",
+        worry: "max_series or collision grow: series are missing on the page; the log has an example.";
+    Counter PROMETHEUS_SCRAPES = "sink.prometheus.scrapes_total", tags: [sink_name, outcome], unit: "requests",
+        meaning: "Requests for the page by how they ended: answered, unauthorized, not_found, method, failed.",
+        worry: "answered stands still: nobody scrapes. unauthorized grows: a Prometheus has the wrong login.";
+
+    // Sink remote_write.
+    Counter REMOTE_WRITE_REQUESTS = "sink.remote_write.requests_total", tags: [sink_name, outcome], unit: "requests",
+        meaning: "Remote-write requests by how they ended: written, partial (some samples were refused), refused (4xx), fallback (the server does not speak 2.0, and is spoken to in 1.0 from then on), throttled (429), unavailable (5xx), unexpected, timeout, unreachable, too_large (the answer), login (there is nothing to log in with), invalid.",
+        worry: "Another outcome than written grows for minutes: the log has the server's words.";
+    Counter REMOTE_WRITE_REFUSED = "sink.remote_write.samples_refused_total", tags: [sink_name, cause], unit: "samples",
+        meaning: "Samples that were refused for good: out_of_order, duplicate_timestamp, out_of_bounds, labels, limit, too_large, unauthorized, not_found, other; and by us max_series, collision (another series has the same name and labels).",
+        worry: "It grows: these are lost; the log has an example and the server's words.";
+    Gauge REMOTE_WRITE_SERIES = "sink.remote_write.counters", tags: [sink_name], unit: "series",
+        meaning: "Counters whose totals are kept and sent with each flush.",
+        worry: "Near the sink's max_series: then further ones are refused.";
+
+    // Source openmetrics.
+    Counter OPENMETRICS_SCRAPES = "openmetrics.scrapes_total", tags: [source_name, outcome], unit: "scrapes",
+        meaning: "Scrapes by how they ended: taken, unreachable, timeout, too_large (max_body), login (there is nothing to log in with), status (another than 200), encoding, not_text, truncated (an OpenMetrics page without its end), invalid.",
+        worry: "Another outcome than taken grows: a target is down, or its page cannot be read; the log says which.";
+    Gauge OPENMETRICS_UP = "openmetrics.targets_up", tags: [source_name], unit: "targets",
+        meaning: "Targets whose last scrape was taken.",
+        worry: "It is lower than the number of targets in the configuration.";
+    Counter OPENMETRICS_SAMPLES = "openmetrics.samples_total", tags: [source_name], unit: "samples",
+        meaning: "Samples that were taken from pages.",
+        worry: "It stands still.";
+    Counter OPENMETRICS_DROPPED = "openmetrics.samples_dropped_total", tags: [source_name, cause], unit: "samples",
+        meaning: "Samples of pages that were not taken: malformed (the line cannot be read), max_series, not_finite (NaN or infinite), or why the table refused them.",
+        worry: "malformed or max_series grow: a target's page is not what it should be, or too long; the log has an example.";
+    Counter OPENMETRICS_RESETS = "openmetrics.resets_total", tags: [source_name], unit: "counters",
+        meaning: "Counters that were found lower than at the scrape before: their target began anew.",
+        worry: "It grows all the time: a target restarts, or several answer at one address.";
 }

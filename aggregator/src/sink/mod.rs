@@ -28,10 +28,12 @@ mod kafka;
 pub mod localfile;
 mod matcher;
 pub mod otlp;
+pub mod prometheus;
 mod queue;
 #[cfg(test)]
 mod recorder;
 pub mod registry;
+pub mod remote_write;
 mod routing;
 mod runner;
 pub mod s3;

@@ -4,7 +4,10 @@ use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Sink, blueflood, datadog, debug, graphite, influxdb, localfile, otlp, s3, statsd};
+use super::{
+    Sink, blueflood, datadog, debug, graphite, influxdb, localfile, otlp, prometheus, remote_write,
+    s3, statsd,
+};
 use crate::options::{self, Problems};
 
 /// Every kind: what `kind` in `metric_sinks` can be.
@@ -13,11 +16,13 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<datadog::DatadogConfig>("datadog"),
     Kind::of::<debug::DebugConfig>("debug"),
     Kind::of::<graphite::GraphiteConfig>("graphite"),
+    Kind::of::<influxdb::InfluxConfig>("influxdb"),
     #[cfg(feature = "kafka")]
     Kind::of::<super::kafka::KafkaConfig>("kafka"),
-    Kind::of::<influxdb::InfluxConfig>("influxdb"),
     Kind::of::<localfile::LocalFileConfig>("localfile"),
     Kind::of::<otlp::OtlpConfig>("otlp"),
+    Kind::of::<prometheus::PrometheusConfig>("prometheus"),
+    Kind::of::<remote_write::RemoteWriteConfig>("remote_write"),
     Kind::of::<s3::S3Config>("s3"),
     Kind::of::<statsd::StatsdConfig>("statsd"),
 ];

@@ -11,6 +11,7 @@ pub mod flux;
 #[cfg(feature = "kafka")]
 mod kafka;
 pub mod listen;
+pub mod openmetrics;
 pub mod otlp;
 pub mod registry;
 mod running;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::flux::FluxConfig;
+use super::openmetrics::OpenMetricsConfig;
 use super::otlp::OtlpConfig;
 use super::{Source, carbon};
 use crate::options::{self, Problems};
@@ -17,6 +18,7 @@ pub const KINDS: &[Kind] = &[
     Kind::of::<FluxConfig>("flux"),
     #[cfg(feature = "kafka")]
     Kind::of::<super::kafka::KafkaConfig>("kafka"),
+    Kind::of::<OpenMetricsConfig>("openmetrics"),
     Kind::of::<OtlpConfig>("otlp"),
 ];
 

@@ -74,6 +74,7 @@ pub const TAGS: &[Tag] = &[
     Tag { name: "service", values: "what discovery looks for; `static` for a list in the configuration", bound: "the configuration" },
     Tag { name: "sink_kind", values: "the kind of a sink", bound: "the configuration" },
     Tag { name: "sink_name", values: "the name of a sink", bound: "the configuration" },
+    Tag { name: "source_name", values: "the name of a source", bound: "the configuration" },
     Tag { name: "status", values: "how it went, or what was decided", bound: WORDS },
     Tag { name: "version", values: "the program's version", bound: "one value" },
 ];
