@@ -77,10 +77,16 @@ const KINDS: &[Kind] = &[
             ("kafka_broker", "brokers"),
             ("metric_topic", "topic"),
             ("kafka_metric_topic", "topic"),
-            ("metric_require_acks", "acks"),
-            ("kafka_metric_require_acks", "acks"),
         ],
         without: &[
+            (
+                "metric_require_acks",
+                "all replicas in sync have to have it",
+            ),
+            (
+                "kafka_metric_require_acks",
+                "all replicas in sync have to have it",
+            ),
             ("check_topic", "service checks go to the same topic"),
             ("kafka_check_topic", "service checks go to the same topic"),
             ("event_topic", "events are not sent to Kafka"),
@@ -251,11 +257,27 @@ fn convert(
             draft.refused(&here, &value, BOUNDED);
         }
     }
+    for (name, value) in kept(kind.theirs) {
+        config.entry(name.to_owned()).or_insert(value);
+    }
     let mut entry = Map::from_iter([("kind".to_owned(), json!(kind.ours))]);
     if !config.is_empty() {
         entry.insert("config".to_owned(), Value::Object(config));
     }
     entry
+}
+
+/// What makes a sink of ours write as theirs does, where the defaults differ.
+fn kept(theirs: &str) -> Vec<(&'static str, Value)> {
+    match theirs {
+        "cortex" => vec![
+            ("naming", json!("veneur")),
+            ("convert_counters_to_monotonic", json!(false)),
+        ],
+        // What it repeats to is Prometheus' exporter, which takes neither.
+        "prometheus" => vec![("checks", json!("gauge")), ("events", json!(false))],
+        _ => Vec::new(),
+    }
 }
 
 /// A value in the form that our key has.
@@ -265,11 +287,6 @@ fn translated(kind: &Kind, to: &str, value: &Value) -> (Value, &'static str) {
             text.split(',').map(|broker| json!(broker.trim())).collect(),
             "",
         ),
-        ("kafka", "acks", Value::String(text)) => match text.as_str() {
-            "none" => (json!("none"), ""),
-            "local" => (json!("leader"), ""),
-            _ => (json!("all"), ""),
-        },
         ("localfile", "path", _) => (
             value.clone(),
             "It is written as JSON lines, and not compressed",

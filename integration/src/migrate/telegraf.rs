@@ -177,7 +177,11 @@ fn scrape(draft: &mut Draft, key: &str, old: &Map<String, Value>) {
     for (name, value) in old {
         let key = format!("{key}.{name}");
         if name == "urls" {
-            draft.turned(&key, value, "now config.targets of sources openmetrics");
+            draft.turned(
+                &key,
+                value,
+                "now config.scrape_target of a source openmetrics",
+            );
             urls.extend(value.as_array().into_iter().flatten().cloned());
         } else {
             draft.refused(&key, value, "see the settings of the source openmetrics");
@@ -186,7 +190,7 @@ fn scrape(draft: &mut Draft, key: &str, old: &Map<String, Value>) {
     if !urls.is_empty() {
         draft.push(
             "sources",
-            json!({"kind": "openmetrics", "config": {"targets": urls}}),
+            json!({"kind": "openmetrics", "config": {"scrape_target": urls}}),
         );
     }
 }
@@ -254,7 +258,7 @@ const OUTPUTS: &[Output] = &[
     Output {
         theirs: "opentelemetry",
         ours: "otlp",
-        keys: &[("service_address", "endpoint"), ("timeout", "timeout")],
+        keys: &[("service_address", "url"), ("timeout", "timeout")],
     },
 ];
 
@@ -325,7 +329,7 @@ fn translated(ours: &str, to: &str, value: &Value) -> (Value, &'static str) {
         ("graphite", "prefix", Value::String(text)) if !text.is_empty() && !text.ends_with('.') => {
             (json!(format!("{text}.")), "")
         }
-        ("otlp", "endpoint", Value::String(text)) if !text.contains("://") => {
+        ("otlp", "url", Value::String(text)) if !text.contains("://") => {
             (json!(format!("http://{text}")), "")
         }
         _ => (value.clone(), ""),

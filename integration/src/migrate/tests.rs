@@ -91,6 +91,62 @@ no_such_key: 1
 }
 
 #[test]
+fn each_sink_of_veneurs_that_has_a_counterpart_becomes_it() {
+    let new = migrated(
+        "veneur.yaml",
+        r#"
+interval: 10s
+tags_exclude: [nonce, "env|datadog"]
+sources:
+  - {kind: openmetrics, name: nodes, tags: ["dc:fra"], config: {scrape_target: "http://127.0.0.1:9100/metrics", scrape_interval: 15s, denylist: "^go_"}}
+  - {kind: proxy, name: imports}
+metric_sinks:
+  - {kind: cortex, name: mimir, config: {url: "http://127.0.0.1:9009/api/v1/push", remote_timeout: 5s, batch_write_size: 500}}
+  - {kind: datadog, name: dd, config: {api_key: abcdef, api_hostname: "https://app.datadoghq.com", flush_max_per_body: 25000}}
+  - {kind: kafka, name: k, config: {broker: "a:9092,b:9092", metric_topic: metrics, metric_require_acks: all, partitioner: hash}}
+  - {kind: prometheus, name: exporter, config: {repeater_address: "127.0.0.1:9125", network_type: tcp}}
+  - {kind: s3, name: archive, config: {access_key_id: AK, secret_access_key: SK, s3_bucket: metrics, region: eu-west-1}}
+"#,
+    );
+    let config = keys(&new);
+    let sinks = config["metric_sinks"].as_array().unwrap();
+    let kinds: Vec<_> = sinks.iter().map(|sink| sink["kind"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["remote_write", "datadog", "kafka", "statsd", "s3"].map(Some),
+        "{}",
+        new.report
+    );
+    assert_eq!(
+        sinks[0]["config"],
+        json!({"url": "http://127.0.0.1:9009/api/v1/push", "remote_timeout": "5s", "batch_write_size": 500, "naming": "veneur",
+            "convert_counters_to_monotonic": false})
+    );
+    assert_eq!(
+        sinks[1]["strip_tags"],
+        json!([{"kind": "prefix", "value": "nonce:"}, {"kind": "exact", "value": "nonce"}, {"kind": "prefix", "value": "env:"},
+            {"kind": "exact", "value": "env"}])
+    );
+    assert_eq!(sinks[0]["strip_tags"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        sinks[2]["config"],
+        json!({"brokers": ["a:9092", "b:9092"], "topic": "metrics"})
+    );
+    assert_eq!(
+        sinks[3]["config"],
+        json!({"address": "tcp://127.0.0.1:9125", "checks": "gauge", "events": false})
+    );
+    assert_eq!(sinks[4]["config"]["bucket"], "metrics");
+    assert_eq!(
+        config["sources"][0]["config"]["add_tags"],
+        json!({"dc": "fra"})
+    );
+    assert!(word_on(&new, "sources[1]").why.contains("grpc_address"));
+    let told = new.report.to_string();
+    assert!(!told.contains("abcdef") && !told.contains("SK"), "{told}");
+}
+
+#[test]
 fn what_veneur_emits_by_default_is_still_emitted() {
     let new = migrated(
         "veneur.yaml",
@@ -275,6 +331,18 @@ datadog_extensions = true
 delete_gauges = true
 [[inputs.cpu]]
 percpu = true
+[[outputs.influxdb]]
+urls = ["http://127.0.0.1:8086"]
+database = "telegraf"
+[[outputs.influxdb_v2]]
+urls = ["http://127.0.0.1:8087", "http://127.0.0.1:8088"]
+token = "t0ken"
+organization = "o"
+bucket = "b"
+[[outputs.prometheus_client]]
+listen = ":9273"
+[[outputs.opentelemetry]]
+service_address = "127.0.0.1:4317"
 [[outputs.graphite]]
 servers = ["carbon.example.com:2003"]
 prefix = "hosts"
@@ -290,7 +358,14 @@ template = "host.tags.measurement.field"
     assert_eq!(config["percentiles"], json!([0.5, 0.99]));
     assert_eq!(
         config["metric_sinks"],
-        json!([{"kind": "graphite", "config": {"destinations": ["carbon.example.com:2003"], "prefix": "hosts."}}])
+        json!([
+            {"kind": "graphite", "config": {"destinations": ["carbon.example.com:2003"], "prefix": "hosts."}},
+            {"kind": "influxdb", "name": "influxdb1", "config": {"url": "http://127.0.0.1:8086", "database": "telegraf"}},
+            {"kind": "influxdb", "name": "influxdb2",
+                "config": {"version": 2, "url": "http://127.0.0.1:8087", "token": "t0ken", "org": "o", "bucket": "b"}},
+            {"kind": "otlp", "name": "otlp3", "config": {"url": "http://127.0.0.1:4317"}},
+            {"kind": "prometheus", "name": "prometheus4", "config": {"listen": "0.0.0.0:9273"}},
+        ])
     );
     assert_eq!(
         verdict(&new, "inputs.statsd[0].datadog_extensions"),

@@ -208,7 +208,12 @@ fn sources(draft: &mut Draft, value: &Value) {
                 let mut config = source.get("config").cloned().unwrap_or_default();
                 let tags = source.get("tags").and_then(Value::as_array);
                 if let (Value::Object(config), Some(tags)) = (&mut config, tags) {
-                    config.insert("add_tags".to_owned(), json!(tags));
+                    let tags = tags.iter().filter_map(Value::as_str);
+                    let tags: Map<String, Value> = tags
+                        .map(|tag| tag.split_once(':').unwrap_or((tag, "")))
+                        .map(|(key, value)| (key.to_owned(), json!(value)))
+                        .collect();
+                    config.insert("add_tags".to_owned(), Value::Object(tags));
                 }
                 entry.insert("config".to_owned(), config);
                 draft.report.add(
