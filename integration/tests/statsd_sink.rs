@@ -143,10 +143,8 @@ async fn our_own_agent_reads_back_what_another_repeats_by_every_transport() -> O
         let points = wait_for(&format!("the points by {address}"), async || {
             let points = sink.emitted().ok()?;
             let names = ["orders", "load", "temp", "big", "db.up"];
-            let there = |name: &&str| {
-                find(&points, &format!("{}.{name}", format!("from{number}"))).is_some()
-            };
-            names.iter().all(|name| there(&name)).then_some(points)
+            let there = |name: &&str| find(&points, &format!("from{number}.{name}")).is_some();
+            names.iter().all(there).then_some(points)
         })
         .await?;
         let point =
