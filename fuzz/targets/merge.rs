@@ -94,7 +94,7 @@ fn by_identity(emission: &Emission) -> BTreeMap<Identity<'_>, Vec<f64>> {
         let kind = match point.kind {
             PointKind::Counter => "counter",
             PointKind::Gauge => "gauge",
-            PointKind::Status => panic!("checks are not forwarded: {point:?}"),
+            PointKind::Integer | PointKind::Status => panic!("is not forwarded: {point:?}"),
         };
         let tags = point.tags.to_string();
         let identity = (&*point.base, tags, suffix(point), kind);
