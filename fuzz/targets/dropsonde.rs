@@ -14,7 +14,12 @@ static APP: LazyLock<App> = LazyLock::new(|| {
         guid: name.to_owned(),
         name: name.to_owned(),
     };
-    App::new(Guid::from_halves(1, 2), "web", &named("space"), &named("org"))
+    App::new(
+        Guid::from_halves(1, 2),
+        "web",
+        &named("space"),
+        &named("org"),
+    )
 });
 
 fuzz_target!(|data: &[u8]| {

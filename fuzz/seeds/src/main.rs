@@ -93,7 +93,10 @@ fn carbon(corpus: &Path) -> Outcome<()> {
             let is_pickled = ["pickle", "py"].iter().any(|word| name.contains(word));
             let stream = fs::read(&file)?;
             // Larger ones teach nothing more, and slow every run down.
-            if name.ends_with(".bin") && (is_pickled || folder == "pickle-evil") && stream.len() < 20_000 {
+            if name.ends_with(".bin")
+                && (is_pickled || folder == "pickle-evil")
+                && stream.len() < 20_000
+            {
                 // Without the length in front.
                 seeds.add(stream.get(4..).unwrap_or_default())?;
             }
@@ -208,9 +211,7 @@ fn fixtures() -> PathBuf {
 struct Recorded(Value);
 
 fn recorded(name: &str) -> Outcome<Recorded> {
-    let path = fixtures()
-        .join("veneur")
-        .join(name).with_extension("json");
+    let path = fixtures().join("veneur").join(name).with_extension("json");
     let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Recorded(serde_json::from_slice(&text)?))
 }
