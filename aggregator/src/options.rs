@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
+use tributary_node::config::sounds_secret;
 
 /// All that is wrong with a configuration, one text each, starting with the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,8 +101,13 @@ pub(crate) fn checked<T: DeserializeOwned>(
 
 fn problem(path: &str, message: &str) -> String {
     let Some((unknown, known)) = unknown_field(message) else {
-        return match path {
-            "." => message.to_owned(),
+        let last = path.rsplit('.').next().unwrap_or(path);
+        return match (path, message.split_once(", expected ")) {
+            (".", _) => message.to_owned(),
+            // The words have the value, which may be the secret itself: a password of digits alone.
+            (_, Some((_, expected))) if sounds_secret(last) => {
+                format!("{path}: is not {expected}")
+            }
             _ => format!("{path}: {message}"),
         };
     };
@@ -167,6 +173,8 @@ mod tests {
     #[expect(dead_code, reason = "only the reading is tested")]
     struct Login {
         user: String,
+        #[serde(default)]
+        password: Option<String>,
     }
 
     fn problems(config: Value) -> Vec<String> {
@@ -185,6 +193,12 @@ mod tests {
             has("zzz: unknown key, known are url, retries, login"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_secret_of_the_wrong_type_is_not_shown() {
+        let found = problems(json!({"url": "x", "login": {"user": "u", "password": 12345}}));
+        assert_eq!(found, ["login.password: is not a string"]);
     }
 
     #[test]

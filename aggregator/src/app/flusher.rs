@@ -43,6 +43,8 @@ pub(super) struct Flusher {
     settings: FlushSettings,
     hostname: Arc<str>,
     pub(super) config: Config,
+    /// The time of the flush before.
+    before: SystemTime,
 }
 
 impl Flusher {
@@ -91,6 +93,7 @@ impl Flusher {
             settings: flush_settings(config)?,
             hostname,
             config: config.clone(),
+            before: UNIX_EPOCH,
         })
     }
 
@@ -144,8 +147,15 @@ impl Flusher {
         Ok(())
     }
 
+    /// The time of the last flush, which comes between two others: now, but not within the second of the one before. A store keeps one value for a
+    /// series and a second, and the rest of an interval would take the place of a whole one.
+    pub(super) fn last_time(&self) -> SystemTime {
+        last_time(SystemTime::now(), self.before)
+    }
+
     /// The flush of the interval that ended at `at`.
     pub(super) async fn flush(&mut self, at: SystemTime) {
+        self.before = at;
         let interval = match &self.intake {
             None => self.table.take(),
             Some((intake, length)) => {
@@ -319,9 +329,35 @@ fn open_interval(time: SystemTime, length: Duration) -> Option<OpenInterval> {
     })
 }
 
+fn last_time(now: SystemTime, before: SystemTime) -> SystemTime {
+    if unix_seconds(now) > unix_seconds(before) {
+        now
+    } else {
+        before + Duration::from_secs(1)
+    }
+}
+
 fn unix_seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_flush_has_a_second_of_its_own() {
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        assert_eq!(last_time(at(10_999), at(10_000)), at(11_000));
+        assert_eq!(last_time(at(11_000), at(10_000)), at(11_000));
+        assert_eq!(last_time(at(5_000), UNIX_EPOCH), at(5_000), "the first");
+        assert_eq!(
+            last_time(at(9_000), at(10_500)),
+            at(11_500),
+            "the clock was set back"
+        );
+    }
 }

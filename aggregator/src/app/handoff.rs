@@ -17,7 +17,7 @@
 //! What nobody took goes to the sinks after all: a part of a value, but certainly not counted twice. Metrics that were sent and never answered for
 //! may have been taken: those are counted as lost and not emitted.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tributary_node::tls::Connector;
@@ -64,10 +64,10 @@ pub(super) async fn hand_off(flusher: &mut Flusher, deadline: Instant) {
         Ok(forwarder) => forwarder,
         Err(error) => {
             tracing::error!(%error, "handoff_address cannot be used: what there is goes to the sinks");
-            return flusher.flush(SystemTime::now()).await;
+            return flusher.flush(flusher.last_time()).await;
         }
     };
-    let metrics = flusher.flush_as(Role::Local, SystemTime::now()).await;
+    let metrics = flusher.flush_as(Role::Local, flusher.last_time()).await;
     let total = metrics.len() as u64;
     let aligned = flusher.config.synchronize_with_interval;
     let interval = aligned.then(|| flusher.config.interval.get());
@@ -118,7 +118,7 @@ async fn emit_here(flusher: &Flusher, left: &Unclaimed) -> u64 {
     }
     drop(writer);
     let nothing = flusher
-        .emit(table.take(), Role::Global, SystemTime::now())
+        .emit(table.take(), Role::Global, flusher.last_time())
         .await;
     debug_assert!(nothing.is_empty(), "a global forwards nothing");
     merged

@@ -11,7 +11,7 @@ mod handoff;
 mod outlet;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use tokio::time::{Instant, timeout_at};
@@ -130,7 +130,7 @@ async fn leave(mut doors: Doors, mut flusher: Flusher, deadline: Instant) {
         doors.close(deadline).await;
     } else {
         doors.close(deadline).await;
-        flusher.flush(SystemTime::now()).await;
+        flusher.flush(flusher.last_time()).await;
     }
     flusher.finish(deadline).await;
 }

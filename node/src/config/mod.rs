@@ -35,7 +35,7 @@ pub use duration::{Duration, DurationError};
 pub use environment::{Environment, Prefixes};
 pub use one_or_many::OneOrMany;
 pub use problems::{Problem, Problems};
-pub use secret::{REDACTED, Secret, redacted};
+pub use secret::{REDACTED, Secret, redacted, sounds_secret};
 pub use size::{Size, SizeError};
 
 use shape::Shape;

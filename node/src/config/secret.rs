@@ -77,7 +77,7 @@ pub fn redacted<T: Serialize>(settings: &T) -> Value {
 }
 
 /// Whether a key's name says that its value is not to be shown.
-pub(super) fn sounds_secret(key: &str) -> bool {
+pub fn sounds_secret(key: &str) -> bool {
     const WORDS: [&str; 9] = [
         "secret",
         "password",
