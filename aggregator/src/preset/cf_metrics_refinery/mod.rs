@@ -34,6 +34,9 @@ const BUILD_FAILED: u8 = 2;
 /// Between SIGTERM and SIGKILL Cloud Foundry leaves ten seconds.
 const SHUTDOWN: &str = "9s";
 
+/// After a crash Cloud Foundry starts the next one at once, and that gets no partitions before the group takes the last one for dead.
+const SESSION: &str = "15s";
+
 /// The arguments, beside `--preset` itself.
 #[derive(Debug, clap::Args)]
 struct Options {
@@ -170,6 +173,7 @@ fn source(values: &Values) -> Value {
         "topics": topics,
         "start": if newest { "newest" } else { "oldest" },
         "processing_timeout": values.duration("CFMR_KAFKA_PROCESSINGTIMEOUT"),
+        "session_timeout": SESSION,
         "cloudfoundry": cloudfoundry(values),
     })
 }

@@ -39,6 +39,7 @@ fn the_least_environment_amounts_to_the_originals_defaults() {
             "topics": {"http-start-stop": "dropsonde", "log-message": "dropsonde"},
             "start": "oldest",
             "processing_timeout": "1m",
+            "session_timeout": "15s",
             "cloudfoundry": {
                 "api": "https://api.cf.example", "user": "refinery", "password": "w0rd", "timeout": "1m", "per_page": 50,
                 "skip_ssl_validation": false, "refresh": "10m", "expire": "3m", "expire_check": "1m", "negative_expire": "20m",
