@@ -14,11 +14,16 @@ async fn influxdb_away_at_the_start_and_later_costs_nothing() {
     let mut influx = Influx::start().await.unwrap();
     let mut pipeline = Pipeline::new("influxdb_away", &servers.kafka, &influx).await;
     influx.kill();
-    pipeline.write((0..1000).map(|number| log(WEB, number))).await;
+    pipeline
+        .write((0..1000).map(|number| log(WEB, number)))
+        .await;
     pipeline.start().await;
     pipeline
         .until("a failed write", async || {
-            pipeline.metric("sink_influxdb_requests_total", "unreachable").await > 3.0
+            pipeline
+                .metric("sink_influxdb_requests_total", "unreachable")
+                .await
+                > 3.0
         })
         .await;
     // It runs, has said what is wrong, and has committed nothing.
@@ -29,11 +34,18 @@ async fn influxdb_away_at_the_start_and_later_costs_nothing() {
     pipeline.until_committed(pipeline.name).await;
 
     influx.kill();
-    let refused = pipeline.metric("sink_influxdb_requests_total", "unreachable").await;
-    pipeline.write((1000..2000).map(|number| log(WEB, number))).await;
+    let refused = pipeline
+        .metric("sink_influxdb_requests_total", "unreachable")
+        .await;
+    pipeline
+        .write((1000..2000).map(|number| log(WEB, number)))
+        .await;
     pipeline
         .until("a failed write", async || {
-            pipeline.metric("sink_influxdb_requests_total", "unreachable").await > refused + 3.0
+            pipeline
+                .metric("sink_influxdb_requests_total", "unreachable")
+                .await
+                > refused + 3.0
         })
         .await;
     assert_eq!(pipeline.offsets(pipeline.name).await, (1000, 2000));
@@ -52,22 +64,31 @@ async fn kafka_away_at_the_start_and_later_costs_nothing() {
     pipeline.start().await;
     pipeline
         .until("an error of Kafka's", async || {
-            pipeline.metric("kafka_errors_total", "all_brokers_down").await > 0.0
+            pipeline
+                .metric("kafka_errors_total", "all_brokers_down")
+                .await
+                > 0.0
         })
         .await;
     kafka.start().await.unwrap();
-    pipeline.write((0..1000).map(|number| log(WEB, number))).await;
+    pipeline
+        .write((0..1000).map(|number| log(WEB, number)))
+        .await;
     pipeline.until_stored(&influx, 1000).await;
     pipeline.until_committed(pipeline.name).await;
 
     kafka.stop().await.unwrap();
     until_gone(&kafka.open).await;
     pipeline
-        .until("no broker", async || pipeline.metric("kafka_brokers_up", "").await == 0.0)
+        .until("no broker", async || {
+            pipeline.metric("kafka_brokers_up", "").await == 0.0
+        })
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     kafka.start().await.unwrap();
-    pipeline.write((1000..2000).map(|number| log(WEB, number))).await;
+    pipeline
+        .write((1000..2000).map(|number| log(WEB, number)))
+        .await;
     pipeline.until_stored(&influx, 2000).await;
     pipeline.until_committed(pipeline.name).await;
     assert!(pipeline.stop().await.success());

@@ -1,20 +1,56 @@
 //! The program ends in the middle of its work, in order or not.
 
+use std::cell::Cell;
+
+use tributary_integration::influxdb::Influx;
+
 use crate::events::{WEB, log};
 use crate::world::{Pipeline, servers};
 
-const COUNT: u64 = 20_000;
+/// What was written to Kafka, stored, and committed when the program had ended.
+#[derive(Debug)]
+struct Ended {
+    written: u64,
+    stored: u64,
+    committed: u64,
+}
 
-/// Enough to be in the middle of, with writes that are small and many.
-async fn half_done(pipeline: &mut Pipeline, influx: &tributary_integration::influxdb::Influx) {
+/// Ends the program while it writes, in many small requests, and while more comes from Kafka.
+async fn ended(pipeline: &mut Pipeline, influx: &Influx, is_orderly: bool) -> Ended {
+    const AT_A_TIME: u64 = 200;
+    let events = |from| (from..from + AT_A_TIME).map(|number| log(WEB, number));
     pipeline.set("CFMR_BATCHER_FLUSHMESSAGES", "500");
-    pipeline.write((0..COUNT).map(|number| log(WEB, number))).await;
+    pipeline.write(events(0)).await;
     pipeline.start().await;
-    pipeline
-        .until("the first writes", async || {
-            pipeline.stored(influx).await > 0
-        })
-        .await;
+    let mut program = pipeline.take();
+    let is_over = Cell::new(false);
+    let writing = async {
+        let mut written = AT_A_TIME;
+        while !is_over.get() {
+            pipeline.write(events(written)).await;
+            written += AT_A_TIME;
+        }
+        written
+    };
+    let ending = async {
+        pipeline
+            .until("some writes", async || pipeline.stored(influx).await > 3000)
+            .await;
+        if is_orderly {
+            assert!(program.stop().await.success(), "{}", pipeline.log());
+        } else {
+            program.kill().await;
+        }
+        is_over.set(true);
+    };
+    let (written, ()) = tokio::join!(writing, ending);
+    let ended = Ended {
+        written,
+        stored: pipeline.stored(influx).await,
+        committed: pipeline.offsets(pipeline.name).await.0 as u64,
+    };
+    assert!(ended.stored < written, "{ended:?}");
+    ended
 }
 
 #[tokio::test]
@@ -22,16 +58,14 @@ async fn sigterm_in_the_middle_loses_nothing_and_repeats_nothing() {
     let servers = servers().await;
     let influx = &servers.influx;
     let mut pipeline = Pipeline::new("sigterm", &servers.kafka, influx).await;
-    half_done(&mut pipeline, influx).await;
-    assert!(pipeline.stop().await.success(), "{}", pipeline.log());
-    let stored = pipeline.stored(influx).await;
-    let (done, _) = pipeline.offsets(pipeline.name).await;
-    println!("{stored} stored, {done} committed of {COUNT} at the end");
-    assert_eq!(done as u64, stored);
+    let ended = ended(&mut pipeline, influx, true).await;
+    println!("{ended:?}");
+    assert_eq!(ended.committed, ended.stored);
     pipeline.start().await;
-    pipeline.until_stored(influx, COUNT).await;
+    pipeline.until_stored(influx, ended.written).await;
     pipeline.until_committed(pipeline.name).await;
-    assert_eq!(pipeline.stat("consume").await, COUNT - stored);
+    let rest = ended.written - ended.stored;
+    assert_eq!(pipeline.stat("consume").await, rest);
     assert!(pipeline.stop().await.success());
 }
 
@@ -40,15 +74,14 @@ async fn a_kill_in_the_middle_loses_nothing() {
     let servers = servers().await;
     let influx = &servers.influx;
     let mut pipeline = Pipeline::new("killed", &servers.kafka, influx).await;
-    half_done(&mut pipeline, influx).await;
-    pipeline.kill().await;
-    let stored = pipeline.stored(influx).await;
-    let (done, _) = pipeline.offsets(pipeline.name).await;
-    println!("{stored} stored, {done} committed of {COUNT} when it was killed");
-    assert!(done as u64 <= stored);
+    let ended = ended(&mut pipeline, influx, false).await;
+    println!("{ended:?}");
+    // What is written twice is stored once.
+    assert!(ended.committed <= ended.stored);
     pipeline.start().await;
-    pipeline.until_stored(influx, COUNT).await;
+    pipeline.until_stored(influx, ended.written).await;
     pipeline.until_committed(pipeline.name).await;
-    assert_eq!(pipeline.stat("consume").await, COUNT - done as u64);
+    let rest = ended.written - ended.committed;
+    assert_eq!(pipeline.stat("consume").await, rest);
     assert!(pipeline.stop().await.success());
 }

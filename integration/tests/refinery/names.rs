@@ -13,7 +13,9 @@ async fn the_cloud_controller_away_at_the_start_and_later_costs_nothing() {
     let influx = &servers.influx;
     let mut pipeline = Pipeline::new("cc_away", &servers.kafka, influx).await;
     pipeline.cf.state().is_away = true;
-    pipeline.write((0..500).map(|number| log(WEB, number))).await;
+    pipeline
+        .write((0..500).map(|number| log(WEB, number)))
+        .await;
     pipeline.start().await;
     let waiting = "enrich_cloudfoundry_waiting_events";
     pipeline
@@ -29,7 +31,10 @@ async fn the_cloud_controller_away_at_the_start_and_later_costs_nothing() {
     // The listing, which knows the others.
     pipeline
         .until("a listing", async || {
-            pipeline.metric("enrich_cloudfoundry_refreshes_total", "ok").await > 0.0
+            pipeline
+                .metric("enrich_cloudfoundry_refreshes_total", "ok")
+                .await
+                > 0.0
         })
         .await;
 
@@ -44,7 +49,11 @@ async fn the_cloud_controller_away_at_the_start_and_later_costs_nothing() {
     let event = |number: u64| log(apps[number as usize % 4], number);
     pipeline.write((500..1500).map(event)).await;
     pipeline.until_stored(influx, 500 + 750).await;
-    assert_eq!(pipeline.metric(waiting, "").await, 250.0);
+    pipeline
+        .until("all others to wait", async || {
+            pipeline.metric(waiting, "").await == 250.0
+        })
+        .await;
     let (done, end) = pipeline.offsets(pipeline.name).await;
     assert!(done < end, "{done} of {end}");
     pipeline.cf.state().is_away = false;
@@ -61,7 +70,9 @@ async fn the_cloud_controller_away_at_the_start_and_later_costs_nothing() {
         state.add(NEWER, "newer");
         state.unlisted.insert(NEWER.to_owned());
     }
-    pipeline.write((1500..1600).map(|number| log(NEWER, number))).await;
+    pipeline
+        .write((1500..1600).map(|number| log(NEWER, number)))
+        .await;
     pipeline
         .until("events that wait for a name", async || {
             pipeline.metric(waiting, "").await == 100.0
@@ -80,7 +91,9 @@ async fn a_token_that_ends_is_renewed_once_and_nothing_is_missing() {
     let servers = servers().await;
     let influx = &servers.influx;
     let mut pipeline = Pipeline::new("token", &servers.kafka, influx).await;
-    pipeline.write((0..100).map(|number| log(WEB, number))).await;
+    pipeline
+        .write((0..100).map(|number| log(WEB, number)))
+        .await;
     pipeline.start().await;
     pipeline.until_stored(influx, 100).await;
     let grants = {
@@ -89,7 +102,7 @@ async fn a_token_that_ends_is_renewed_once_and_nothing_is_missing() {
         state.add(NEW, "new");
         state.grants().len()
     };
-    let event = |number: u64| log(if number % 2 == 0 { NEW } else { WEB }, number);
+    let event = |number: u64| log([NEW, WEB][number as usize % 2], number);
     pipeline.write((100..1100).map(event)).await;
     pipeline.until_stored(influx, 1100).await;
     pipeline.until_committed(pipeline.name).await;

@@ -56,7 +56,31 @@ pub(crate) struct Pipeline {
     environment: Vec<(String, String)>,
     producer: FutureProducer,
     directory: TempDir,
-    child: Option<Child>,
+    running: Option<Running>,
+}
+
+/// The program while it runs.
+pub(crate) struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// SIGTERM; gives how it ended, within the time that Cloud Foundry leaves.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        let pid = self.child.id().unwrap().try_into().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
+        let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
+        ended
+            .unwrap_or_else(|_| panic!("no end in ten seconds:\n{}", log()))
+            .unwrap()
+    }
+
+    /// As a crash would.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
 }
 
 impl Pipeline {
@@ -88,7 +112,7 @@ impl Pipeline {
             environment: environment.into(),
             producer: producer(&kafka.open),
             directory: TempDir::new().unwrap(),
-            child: None,
+            running: None,
         }
     }
 
@@ -123,27 +147,24 @@ impl Pipeline {
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
-        self.child = Some(child.unwrap());
+        self.running = Some(Running {
+            child: child.unwrap(),
+            log: self.log_file(),
+        });
         self.until("the program to serve", async || {
             get(&self.http, "/stats/app").await.is_ok()
         })
         .await;
     }
 
-    /// SIGTERM; gives how it ended, within the time that Cloud Foundry leaves.
-    pub(crate) async fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().unwrap();
-        let pid = child.id().unwrap().try_into().unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
-        ended
-            .unwrap_or_else(|_| panic!("no end in ten seconds:\n{}", self.log()))
-            .unwrap()
+    /// The program, for whoever wants to end it while this is in use.
+    pub(crate) fn take(&mut self) -> Running {
+        self.running.take().unwrap()
     }
 
-    /// As a crash would.
-    pub(crate) async fn kill(&mut self) {
-        self.child.take().unwrap().kill().await.unwrap();
+    /// Ends the program in order.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        self.take().stop().await
     }
 
     /// Waits until something is so; else this is a failure, with the log.
@@ -177,7 +198,9 @@ impl Pipeline {
     pub(crate) async fn stat(&self, key: &str) -> u64 {
         let answer = get(&self.http, "/stats/app").await.unwrap();
         let stats: Value = serde_json::from_str(&answer.text()).unwrap();
-        stats[key].as_u64().unwrap_or_else(|| panic!("{key}: {stats}"))
+        stats[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{key}: {stats}"))
     }
 
     /// The sum of a self-metric over what has this label.
@@ -193,11 +216,8 @@ impl Pipeline {
 
     /// What the group has committed of a topic, and how much there is: its offsets summed up. Asked of Kafka itself.
     pub(crate) async fn offsets(&self, topic: &str) -> (i64, i64) {
-        let (brokers, group, topic) = (
-            self.brokers.clone(),
-            self.name.to_owned(),
-            topic.to_owned(),
-        );
+        let (brokers, group, topic) =
+            (self.brokers.clone(), self.name.to_owned(), topic.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
             let wait = Duration::from_secs(20);
             let asker: BaseConsumer = ClientConfig::new()

@@ -183,7 +183,6 @@ fn cloudfoundry(values: &Values) -> Value {
         "api": values.text("CFMR_CF_API"),
         "timeout": values.duration("CFMR_CF_TIMEOUT"),
         "per_page": values.number("CFMR_CF_RESULTSPERPAGE"),
-        "skip_ssl_validation": values.boolean("CFMR_CF_SKIPSSLVALIDATION"),
         "refresh": values.duration("CFMR_METADATAREFRESH"),
         "expire": values.duration("CFMR_METADATAEXPIRE"),
         "expire_check": values.duration("CFMR_METADATAEXPIRECHECK"),
@@ -206,6 +205,9 @@ fn cloudfoundry(values: &Values) -> Value {
     };
     for (key, name) in login {
         config[*key] = json!(values.text(name));
+    }
+    if !values.text("CFMR_CF_CA").is_empty() {
+        config["tls"] = json!({"ca_file": values.text("CFMR_CF_CA")});
     }
     config
 }
