@@ -53,6 +53,23 @@ async fn influxdb_away_at_the_start_and_later_costs_nothing() {
     pipeline.until_stored(&influx, 2000).await;
     pipeline.until_committed(pipeline.name).await;
     assert_eq!(pipeline.stat("write").await, 2000);
+
+    // Its end does not wait for InfluxDB, and is no reason to say that something is written.
+    influx.kill();
+    pipeline
+        .write((2000..3000).map(|number| log(WEB, number)))
+        .await;
+    pipeline
+        .until("the rest to be read", async || {
+            pipeline.stat("consume").await == 3000
+        })
+        .await;
+    assert!(pipeline.stop().await.success(), "{}", pipeline.log());
+    assert_eq!(pipeline.offsets(pipeline.name).await, (2000, 3000));
+    influx.start_again().await.unwrap();
+    pipeline.start().await;
+    pipeline.until_stored(&influx, 3000).await;
+    pipeline.until_committed(pipeline.name).await;
     assert!(pipeline.stop().await.success());
 }
 
@@ -91,5 +108,6 @@ async fn kafka_away_at_the_start_and_later_costs_nothing() {
         .await;
     pipeline.until_stored(&influx, 2000).await;
     pipeline.until_committed(pipeline.name).await;
-    assert!(pipeline.stop().await.success());
+    kafka.stop().await.unwrap();
+    assert!(pipeline.stop().await.success(), "{}", pipeline.log());
 }

@@ -116,7 +116,7 @@ impl Enricher {
     /// The points of each event, in order, or why there are none.
     ///
     /// It takes as long as the Cloud Controller needs to say what it knows of the applications that are not known yet. While that cannot be asked, and
-    /// `on_unavailable` is `wait`, this waits until it can, or until the program ends; so whoever calls it takes in nothing more meanwhile.
+    /// `on_unavailable` is `wait`, this waits until it can, or until the program ends; so whoever calls it has to bound how many events wait.
     pub async fn events(&self, events: Vec<Event>) -> Vec<Result<Vec<Point>, Passed>> {
         let guids = events.iter().map(|event| event.app);
         let Looked {
