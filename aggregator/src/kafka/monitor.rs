@@ -185,8 +185,11 @@ mod tests {
 
     use super::*;
 
+    /// By topic.
+    type Lags = Vec<(String, u64)>;
+
     #[derive(Default)]
-    struct Told(Mutex<Vec<(usize, Vec<(String, u64)>)>>);
+    struct Told(Mutex<Vec<(usize, Lags)>>);
 
     impl Health for Told {
         fn told(&self, brokers_up: usize, lags: &mut dyn Iterator<Item = (&str, u64)>) {
