@@ -19,6 +19,7 @@ mod blueflood;
 #[allow(dead_code, unreachable_pub, reason = "others use it as well")]
 mod kafka;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use blueflood::{Blueflood, Fault, start};
@@ -316,7 +317,6 @@ async fn a_member_that_is_killed_takes_no_message_with_it() -> Outcome {
 
 #[tokio::test]
 async fn members_come_and_go_under_load_and_each_message_is_stored_once() -> Outcome {
-    const COUNT: u32 = 4000;
     let cluster = MockCluster::new(1)?;
     let brokers = cluster.bootstrap_servers();
     cluster.create_topic("lines", 6, 1)?;
@@ -328,11 +328,16 @@ async fn members_come_and_go_under_load_and_each_message_is_stored_once() -> Out
         count == 6.0
     })
     .await?;
+    // However long the group takes to let somebody in.
+    let is_over = Cell::new(false);
     let writing = async {
-        for from in (0..COUNT).step_by(50) {
-            write_lines(&producer, "lines", "n", from..from + 50).await;
+        let mut count = 0;
+        while !is_over.get() {
+            write_lines(&producer, "lines", "n", count..count + 50).await;
+            count += 50;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        count
     };
     let coming_and_going = async {
         let mut two = tier.global("two").with("sources", config()).start().await?;
@@ -340,9 +345,14 @@ async fn members_come_and_go_under_load_and_each_message_is_stored_once() -> Out
         assert!(two.stop().await?.success());
         std::io::Result::Ok(two)
     };
-    let ((), two) = tokio::join!(writing, coming_and_going);
+    let coming_and_going = async {
+        let two = coming_and_going.await;
+        is_over.set(true);
+        two
+    };
+    let (count, two) = tokio::join!(writing, coming_and_going);
     let two = two?;
-    until_all(&[&one, &two], "n", COUNT).await?;
+    until_all(&[&one, &two], "n", count).await?;
     let here = arrived(&[&one, &two], "n");
     let twice = here.values().filter(|times| **times > 1).count();
     assert_eq!(twice, 0, "{}\n{}", one.program.log(), two.program.log());

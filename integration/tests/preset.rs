@@ -86,6 +86,36 @@ fn the_settings_are_printed_without_secrets() -> std::io::Result<()> {
 }
 
 #[test]
+fn a_good_environment_is_ok() -> std::io::Result<()> {
+    let output = call(&["--check"], &LEAST)?;
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success() && said.contains("ok"), "{said}");
+    // What only source and sink know to be wrong.
+    let bad = LEAST.map(|(name, value)| match name {
+        "CFMR_KAFKA_TOPICS" => (name, "a topic"),
+        _ => (name, value),
+    });
+    let output = call(&["--check"], &bad)?;
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("`a topic` is no topic's name"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_port_that_is_taken_ends_with_2() -> std::io::Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port().to_string();
+    let mut environment = LEAST.to_vec();
+    environment.push(("CFMR_SERVER_PORT", &port));
+    let output = call(&[], &environment)?;
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(&port), "{said}");
+    Ok(())
+}
+
+#[test]
 fn an_unknown_preset_names_the_known_one() -> std::io::Result<()> {
     let output = Command::new(env!("CARGO_BIN_EXE_tributary"))
         .args(["aggregator", "--preset=cf-refinery"])

@@ -116,7 +116,7 @@ impl Enricher {
     /// The points of each event, in order, or why there are none.
     ///
     /// It takes as long as the Cloud Controller needs to say what it knows of the applications that are not known yet. While that cannot be asked, and
-    /// `on_unavailable` is `wait`, this waits until it can, or until the program ends; so whoever calls it takes in nothing more meanwhile.
+    /// `on_unavailable` is `wait`, this waits until it can, or until the program ends; so whoever calls it has to bound how many events wait.
     pub async fn events(&self, events: Vec<Event>) -> Vec<Result<Vec<Point>, Passed>> {
         let guids = events.iter().map(|event| event.app);
         let Looked {
@@ -161,6 +161,8 @@ impl Enricher {
         let shared = &self.shared;
         let waits = shared.config.on_unavailable == OnUnavailable::Wait;
         let mut rounds = 0;
+        // Also while they are asked for again.
+        let mut waiting = None;
         loop {
             let Some(answers) = shared.stop.run_until_cancelled(shared.ask(&missing)).await else {
                 break;
@@ -180,11 +182,11 @@ impl Enricher {
                 break;
             }
             missing.retain(|guid| matches!(answers.get(guid), Some(Outcome::Unavailable)));
-            let waiting = shared.events.waiting(left);
+            drop(waiting.take());
+            waiting = Some(shared.events.waiting(left));
             let wait = pause(FIRST_PAUSE, LONGEST_PAUSE, rounds);
             rounds = rounds.saturating_add(1);
             let waited = shared.stop.run_until_cancelled(sleep(wait)).await;
-            drop(waiting);
             if waited.is_none() {
                 break;
             }

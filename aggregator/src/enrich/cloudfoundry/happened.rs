@@ -165,7 +165,7 @@ impl Events {
         if let Some(more) = self.told.tell(&"waiting") {
             tracing::warn!(
                 events,
-                "events wait for the Cloud Controller, and everything behind them{more}"
+                "events wait for the Cloud Controller, and no offset behind them is committed{more}"
             );
         }
         let all = self.waiting.fetch_add(events, Ordering::Relaxed) + events;

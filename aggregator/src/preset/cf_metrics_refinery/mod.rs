@@ -34,6 +34,9 @@ const BUILD_FAILED: u8 = 2;
 /// Between SIGTERM and SIGKILL Cloud Foundry leaves ten seconds.
 const SHUTDOWN: &str = "9s";
 
+/// After a crash Cloud Foundry starts the next one at once, and that gets no partitions before the group takes the last one for dead.
+const SESSION: &str = "15s";
+
 /// The arguments, beside `--preset` itself.
 #[derive(Debug, clap::Args)]
 struct Options {
@@ -170,6 +173,7 @@ fn source(values: &Values) -> Value {
         "topics": topics,
         "start": if newest { "newest" } else { "oldest" },
         "processing_timeout": values.duration("CFMR_KAFKA_PROCESSINGTIMEOUT"),
+        "session_timeout": SESSION,
         "cloudfoundry": cloudfoundry(values),
     })
 }
@@ -179,7 +183,6 @@ fn cloudfoundry(values: &Values) -> Value {
         "api": values.text("CFMR_CF_API"),
         "timeout": values.duration("CFMR_CF_TIMEOUT"),
         "per_page": values.number("CFMR_CF_RESULTSPERPAGE"),
-        "skip_ssl_validation": values.boolean("CFMR_CF_SKIPSSLVALIDATION"),
         "refresh": values.duration("CFMR_METADATAREFRESH"),
         "expire": values.duration("CFMR_METADATAEXPIRE"),
         "expire_check": values.duration("CFMR_METADATAEXPIRECHECK"),
@@ -202,6 +205,9 @@ fn cloudfoundry(values: &Values) -> Value {
     };
     for (key, name) in login {
         config[*key] = json!(values.text(name));
+    }
+    if !values.text("CFMR_CF_CA").is_empty() {
+        config["tls"] = json!({"ca_file": values.text("CFMR_CF_CA")});
     }
     config
 }

@@ -39,9 +39,10 @@ fn the_least_environment_amounts_to_the_originals_defaults() {
             "topics": {"http-start-stop": "dropsonde", "log-message": "dropsonde"},
             "start": "oldest",
             "processing_timeout": "1m",
+            "session_timeout": "15s",
             "cloudfoundry": {
                 "api": "https://api.cf.example", "user": "refinery", "password": "w0rd", "timeout": "1m", "per_page": 50,
-                "skip_ssl_validation": false, "refresh": "10m", "expire": "3m", "expire_check": "1m", "negative_expire": "20m",
+                "refresh": "10m", "expire": "3m", "expire_check": "1m", "negative_expire": "20m",
                 "negative_expire_check": "3m",
             },
         }}],
@@ -59,7 +60,7 @@ fn every_variable_has_its_place() {
         ("CFMR_CF_CLIENTID", "client"),
         ("CFMR_CF_CLIENTSECRET", "s3cret"),
         ("CFMR_CF_TIMEOUT", "1m30s"),
-        ("CFMR_CF_SKIPSSLVALIDATION", "T"),
+        ("CFMR_CF_CA", "/cf.pem"),
         ("CFMR_CF_RESULTSPERPAGE", "5000"),
         ("CFMR_INFLUXDB_USERNAME", "writer"),
         ("CFMR_INFLUXDB_PASSWORD", "p"),
@@ -93,7 +94,7 @@ fn every_variable_has_its_place() {
         source["cloudfoundry"],
         json!({
             "api": "https://api.cf.example", "client_id": "client", "client_secret": "s3cret", "timeout": "1m30s", "per_page": 5000,
-            "skip_ssl_validation": true, "refresh": "1h", "expire": "2h", "expire_check": "3h", "negative_expire": "4h",
+            "tls": {"ca_file": "/cf.pem"}, "refresh": "1h", "expire": "2h", "expire_check": "3h", "negative_expire": "4h",
             "negative_expire_check": "5h",
         })
     );
@@ -123,12 +124,16 @@ fn every_variable_has_its_place() {
 }
 
 #[test]
-fn the_sink_takes_what_it_is_given() {
+fn source_and_sink_take_what_they_are_given() {
     let settings = of(&[
+        ("CFMR_CF_SKIPSSLVALIDATION", "f"),
         ("CFMR_INFLUXDB_USERNAME", "u"),
         ("CFMR_INFLUXDB_PASSWORD", "p"),
     ])
     .unwrap();
+    let source = &settings["sources"][0];
+    let kafka = crate::source::registry::find("kafka").unwrap();
+    assert_eq!(kafka.check(&source["config"]), Vec::<String>::new());
     let sink = &settings["metric_sinks"][0];
     assert_eq!(
         registry::check("influxdb", &sink["config"]),
@@ -149,6 +154,13 @@ fn all_that_is_wrong_is_told_at_once_by_the_variables_names() {
         ("CFMR_SERVER_PORT", "70000"),
         ("CFMR_INFLUXDB_SKIPSSLVALIDATION", "true"),
     ]);
+    assert_eq!(
+        problems(&[("CFMR_CF_SKIPSSLVALIDATION", "T")]),
+        [
+            "CFMR_CF_SKIPSSLVALIDATION: the Cloud Controller's certificate is always verified: set CFMR_CF_CA to the CA that signed it (a PEM file, or the \
+          PEM text itself)"
+        ]
+    );
     let begins = |text: &str| found.iter().any(|problem| problem.starts_with(text));
     assert_eq!(found.len(), 9, "{found:#?}");
     assert!(

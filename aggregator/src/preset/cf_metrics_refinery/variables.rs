@@ -60,7 +60,8 @@ pub(super) const VARIABLES: &[Variable] = variables! {
     "CFMR_CF_USER" Text Login "" "user, where there is neither token nor client";
     "CFMR_CF_PASSWORD" Secret Login "" "its password";
     "CFMR_CF_TIMEOUT" Duration No "1m" "of one request";
-    "CFMR_CF_SKIPSSLVALIDATION" Boolean No "false" "trust any certificate of the Cloud Controller";
+    "CFMR_CF_SKIPSSLVALIDATION" Boolean No "false" "refused when true: set CFMR_CF_CA";
+    "CFMR_CF_CA" Text No "" "new: CA of the Cloud Controller's and UAA's certificates, a PEM file or PEM text";
     "CFMR_CF_RESULTSPERPAGE" Number No "50" "apps asked for at a time";
     "CFMR_INFLUXDB_ADDR" Url Yes "" "InfluxDB";
     "CFMR_INFLUXDB_DATABASE" Text Yes "" "database";
@@ -226,15 +227,23 @@ impl Given {
         {
             wrong("CFMR_INFLUXDB_USERNAME: is required with CFMR_INFLUXDB_PASSWORD");
         }
-        if self
-            .get("CFMR_INFLUXDB_SKIPSSLVALIDATION")
-            .and_then(boolean)
-            == Some(true)
-        {
-            wrong(
-                "CFMR_INFLUXDB_SKIPSSLVALIDATION: InfluxDB's certificate is always verified: set CFMR_INFLUXDB_CA to the CA that signed it (a PEM file, or the \
-                 PEM text itself)",
-            );
+        for (name, whose, ca) in [
+            (
+                "CFMR_CF_SKIPSSLVALIDATION",
+                "the Cloud Controller's",
+                "CFMR_CF_CA",
+            ),
+            (
+                "CFMR_INFLUXDB_SKIPSSLVALIDATION",
+                "InfluxDB's",
+                "CFMR_INFLUXDB_CA",
+            ),
+        ] {
+            if self.get(name).and_then(boolean) == Some(true) {
+                wrong(&format!(
+                    "{name}: {whose} certificate is always verified: set {ca} to the CA that signed it (a PEM file, or the PEM text itself)"
+                ));
+            }
         }
         for name in ["CFMR_SERVER_PORT", "PORT"] {
             if let Some(text) = self.get(name)

@@ -34,7 +34,8 @@ pub(in crate::source) struct KafkaConfig {
     /// of topics, `^log-.*`; topics that match are found while we run. Where several match, the name goes first, then the first expression in the order of
     /// their texts. Has to be set.
     ///
-    /// Formats: `carbon`, text lines `path value timestamp`, which become gauges; `tributary-json`, the finished points that the sink `kafka` writes.
+    /// Formats: `carbon`, text lines `path value timestamp`, which become gauges; `dropsonde`, events of Cloud Foundry (needs
+    /// `cloudfoundry`); `tributary-json`, the finished points that the sink `kafka` writes.
     #[schemars(with = "BTreeMap<String, Name>")]
     pub(super) topics: BTreeMap<String, Name>,
 

@@ -226,6 +226,15 @@ impl Ledger {
         ticket.points += points;
     }
 
+    /// So many of a batch's messages and points are done, while others of it wait: these take no room any more, but nothing of the batch is committable.
+    pub(super) fn partly(&mut self, ticket: &mut Ticket, messages: usize, points: usize) {
+        let (messages, points) = (messages.min(ticket.messages), points.min(ticket.points));
+        ticket.messages -= messages;
+        ticket.points -= points;
+        self.out.messages -= messages;
+        self.out.points -= points;
+    }
+
     /// A batch has its fate: all of it is `done`, or something of it is lost and everything from there on is to be read again.
     /// Returns how many messages those are at least.
     pub(super) fn settle(&mut self, ticket: Ticket, done: bool, now: Instant) -> usize {
@@ -371,14 +380,31 @@ impl Ledger {
 
 impl Partition {
     fn finish(&mut self, batch: u64) {
-        if let Some(run) = self.runs.iter_mut().find(|run| run.batch == batch) {
-            run.done = true;
+        if let Some(place) = self.runs.iter().position(|run| run.batch == batch) {
+            if let Some(run) = self.runs.get_mut(place) {
+                run.done = true;
+            }
+            // However long one in front of them takes, those that are done are few.
+            self.join(place);
+            self.join(place.saturating_sub(1));
         }
         while self.runs.front().is_some_and(|run| run.done)
             && let Some(run) = self.runs.pop_front()
         {
             self.done = Some(run.next);
             self.setbacks = 0;
+        }
+    }
+
+    /// Makes one run of this one and the next, if both are done.
+    fn join(&mut self, place: usize) {
+        let is_done = |place| self.runs.get(place).is_some_and(|run: &Run| run.done);
+        if is_done(place)
+            && is_done(place + 1)
+            && let Some(second) = self.runs.remove(place + 1)
+            && let Some(first) = self.runs.get_mut(place)
+        {
+            first.next = second.next;
         }
     }
 

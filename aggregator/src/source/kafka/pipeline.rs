@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::coop::consume_budget;
 
@@ -12,7 +13,7 @@ use super::event::Events;
 use super::format::{Format, Message, Poison, Reading, Readings};
 use super::{Batch, Read, Shared};
 use crate::preset::stats;
-use crate::receipt::Receipt;
+use crate::receipt::{Pending, Receipt};
 use crate::source::Outlets;
 
 pub(super) struct Pipeline {
@@ -36,6 +37,7 @@ impl Pipeline {
             mut ticket,
             messages,
         } = batch;
+        let mut at_once = messages.len();
         let mut points = Vec::new();
         let mut letters = Vec::new();
         let mut laters = Vec::new();
@@ -47,8 +49,13 @@ impl Pipeline {
                 messages,
             } = part;
             stats::note_consumed(messages.len() as u64);
-            let Readings { each, later } = format.read(&messages).await;
+            let Readings {
+                each,
+                later,
+                waiting,
+            } = format.read(&messages).await;
             laters.extend(later);
+            at_once -= waiting;
             debug_assert_eq!(each.len(), messages.len(), "one for each message");
             for ((key, message), reading) in keys.iter().zip(&messages).zip(each) {
                 let Reading {
@@ -62,45 +69,58 @@ impl Pipeline {
                 }
             }
         }
-        let mut count = points.len();
+        let count = points.len();
         self.shared.state().ledger.read(&mut ticket, count);
         let (receipt, pending) = Receipt::new();
         if count > 0 {
             stats::note_handed(stored);
             self.outlets.points.pass(points, receipt.clone());
         }
+        drop(receipt);
         let (shared, events) = (Arc::clone(&self.shared), Arc::clone(&self.events));
         let dead_letters = Arc::clone(&self.dead_letters);
         let outlets = Arc::clone(&self.outlets.points);
         let abandoned = shared.abandoned.clone();
         let settle = async move {
-            let mut unread = false;
-            for later in join_all(laters).await {
-                unread |= later.again;
-                stored += later.messages;
-                count += later.points.len();
-                shared.state().ledger.read(&mut ticket, later.points.len());
-                if !later.points.is_empty() {
-                    stats::note_handed(later.messages);
-                    outlets.pass(later.points, receipt.clone());
+            let ticket = Mutex::new(ticket);
+            let first = async {
+                dead_letters.send(letters, &events).await;
+                let fate = written(pending, count, stored, &events).await;
+                // The room of those that are done is not held by those that wait.
+                shared
+                    .state()
+                    .ledger
+                    .partly(&mut ticket.lock(), at_once, count);
+                shared.settled.notify_all();
+                fate
+            };
+            let then = async {
+                let (mut unread, mut stored, mut points) = (false, 0, Vec::new());
+                for later in join_all(laters).await {
+                    unread |= later.again;
+                    stored += later.messages;
+                    points.extend(later.points);
                 }
-            }
-            drop(receipt);
-            dead_letters.send(letters, &events).await;
-            let fate = pending.fate().await;
-            let lost = unread || fate.lost > fate.refused;
-            if fate.refused > 0 {
-                // Of several batches that were written together each is told all that was refused.
-                events.refused(fate.refused.min(count as u64));
-            }
+                let count = points.len();
+                if count == 0 {
+                    return !unread;
+                }
+                shared.state().ledger.read(&mut ticket.lock(), count);
+                let (receipt, pending) = Receipt::new();
+                stats::note_handed(stored);
+                outlets.pass(points, receipt);
+                written(pending, count, stored, &events).await && !unread
+            };
+            let (first, then) = tokio::join!(first, then);
+            let done = first && then;
             let again = {
                 let mut state = shared.state();
-                state.ledger.settle(ticket, !lost, Instant::now())
+                state
+                    .ledger
+                    .settle(ticket.into_inner(), done, Instant::now())
             };
-            if lost {
+            if !done {
                 events.lost(again);
-            } else {
-                stats::note_written(stored);
             }
             shared.settled.notify_all();
         };
@@ -119,6 +139,20 @@ impl Pipeline {
             letters.push(Letter::new(message, poison));
         }
     }
+}
+
+/// Waits until so many points have their fate, which are so many messages. Whether none of them is lost.
+async fn written(pending: Pending, points: usize, messages: u64, events: &Events) -> bool {
+    let fate = pending.fate().await;
+    if fate.refused > 0 {
+        // Of several batches that were written together each is told all that was refused.
+        events.refused(fate.refused.min(points as u64));
+    }
+    let is_lost = fate.lost > fate.refused;
+    if !is_lost {
+        stats::note_written(messages);
+    }
+    !is_lost
 }
 
 /// Messages of one format.

@@ -41,11 +41,16 @@ impl Format for Dropsonde {
             }
         }
         let waiting: Vec<Event> = waiting.into_iter().map(|(_, event)| event).collect();
-        let later = (!waiting.is_empty()).then(|| {
+        let count = waiting.len();
+        let later = (count > 0).then(|| {
             let enricher = Arc::clone(&self.0);
             Box::pin(async move { named(&enricher, waiting).await }) as _
         });
-        Readings { each, later }
+        Readings {
+            each,
+            later,
+            waiting: count,
+        }
     }
 }
 

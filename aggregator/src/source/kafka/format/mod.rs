@@ -76,6 +76,8 @@ pub(super) struct Readings {
     pub(super) each: Vec<Reading>,
     /// What somebody has to be asked for first. The batch is not done with before that, and others go on meanwhile.
     pub(super) later: Option<BoxFuture<'static, Later>>,
+    /// How many messages wait for that.
+    pub(super) waiting: usize,
 }
 
 /// What was waited for.
@@ -90,7 +92,11 @@ pub(super) struct Later {
 
 impl From<Vec<Reading>> for Readings {
     fn from(each: Vec<Reading>) -> Self {
-        Self { each, later: None }
+        Self {
+            each,
+            later: None,
+            waiting: 0,
+        }
     }
 }
 

@@ -56,6 +56,27 @@ fn an_offset_is_committable_when_all_before_it_are_done() {
 }
 
 #[test]
+fn what_is_done_behind_one_that_waits_takes_no_room() {
+    let (mut ledger, now) = (ledger(100), Instant::now());
+    let mut waits = batch(&mut ledger, 0, 0..50);
+    ledger.partly(&mut waits, 49, 50);
+    let left = Out {
+        messages: 1,
+        ..Out::default()
+    };
+    assert_eq!(ledger.out(), left);
+    let tickets: Vec<_> = (50..80).map(|i| batch(&mut ledger, 0, i..i + 1)).collect();
+    for ticket in tickets {
+        ledger.settle(ticket, true, now);
+    }
+    assert_eq!((ledger.out(), ledger.runs), (left, 2));
+    assert_eq!(committed(&mut ledger), []);
+    ledger.settle(waits, true, now);
+    assert_eq!(committed(&mut ledger), [(0, 80)]);
+    assert_eq!((ledger.out(), ledger.runs), (Out::default(), 0));
+}
+
+#[test]
 fn what_is_lost_is_read_again_with_all_behind_it() {
     let (mut ledger, now) = (ledger(100), Instant::now());
     let first = batch(&mut ledger, 0, 0..2);
