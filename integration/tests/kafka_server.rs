@@ -214,9 +214,11 @@ async fn a_killed_member_loses_nothing_and_its_partitions_go_to_the_other() -> O
 #[cfg(feature = "kafka-tls")]
 #[tokio::test]
 async fn brokers_with_tls_and_logins_are_read_and_written() -> Outcome {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // With the name of what it signs, OpenSSL would take that to be signed by itself.
+    ca.distinguished_name.push(DnType::CommonName, "a CA for brokers");
     let ca_key = KeyPair::generate()?;
     let ca_cert = ca.self_signed(&ca_key)?;
     let issuer = Issuer::new(ca, ca_key);
