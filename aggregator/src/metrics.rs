@@ -71,43 +71,43 @@ tributary_node::catalogue! {
         worry: "It grows: the disk is full or Redis is away; repeats may be stored twice after a restart, or at another instance.";
 
     // Source kafka.
-    Counter KAFKA_MESSAGES = "kafka.messages_total", tags: [source, topic], unit: "messages",
+    Counter KAFKA_MESSAGES = "kafka.messages_total", tags: [source_name, topic], unit: "messages",
         meaning: "Messages that were read, by the key of `topics` that asked for them. What is read again counts again.",
         worry: "It stands still while kafka.lag is not 0: look at kafka.brokers_up, and at kafka.partitions for paused ones.";
-    Counter KAFKA_BYTES = "kafka.bytes_total", tags: [source, topic], unit: "bytes",
+    Counter KAFKA_BYTES = "kafka.bytes_total", tags: [source_name, topic], unit: "bytes",
         meaning: "What was in those messages, without their keys and headers.",
         worry: "";
-    Gauge KAFKA_LAG = "kafka.lag", tags: [source, topic], unit: "messages",
+    Gauge KAFKA_LAG = "kafka.lag", tags: [source_name, topic], unit: "messages",
         meaning: "Messages in the partitions of this member that are not committed yet, as of the last seconds.",
         worry: "It grows for minutes: a sink is away or slow, or the group needs more members.";
-    Counter KAFKA_POISON = "kafka.poison_total", tags: [source, topic, cause], unit: "messages or lines",
+    Counter KAFKA_POISON = "kafka.poison_total", tags: [source_name, topic, cause], unit: "messages or lines",
         meaning: "Messages, or lines of them, that cannot be read, by what is wrong. They count as done.",
         worry: "It grows: somebody writes what is not of the topic's format; the log and the dead letters have it.";
-    Counter KAFKA_DEAD_LETTERS = "kafka.dead_letters_total", tags: [source, outcome], unit: "letters",
+    Counter KAFKA_DEAD_LETTERS = "kafka.dead_letters_total", tags: [source_name, outcome], unit: "letters",
         meaning: "Unreadable messages or lines written to the dead letters, or failed, which is tried again.",
         worry: "failed grows: reading stands still until they can be written.";
-    Counter KAFKA_REFUSED = "kafka.points_refused_total", tags: [source], unit: "points",
+    Counter KAFKA_REFUSED = "kafka.points_refused_total", tags: [source_name], unit: "points",
         meaning: "Points of messages that a sink's service refused for good, at most: where it does not say which, all those written together. They count as done.",
         worry: "It grows: the sink's log has the service's words.";
-    Counter KAFKA_READ_AGAIN = "kafka.messages_read_again_total", tags: [source], unit: "messages",
+    Counter KAFKA_READ_AGAIN = "kafka.messages_read_again_total", tags: [source_name], unit: "messages",
         meaning: "Messages of which a sink lost points for want of room, at least; they are read again.",
         worry: "Any increase: a sink's queue_points is below max_in_flight of the source.";
-    Counter KAFKA_COMMITS = "kafka.commits_total", tags: [source, outcome], unit: "commits",
+    Counter KAFKA_COMMITS = "kafka.commits_total", tags: [source_name, outcome], unit: "commits",
         meaning: "Commits of offsets, ok or failed; what failed is tried again.",
         worry: "failed grows, or ok stands still while messages are read: after a restart much is read again.";
-    Counter KAFKA_REBALANCES = "kafka.rebalances_total", tags: [source, event], unit: "times",
+    Counter KAFKA_REBALANCES = "kafka.rebalances_total", tags: [source_name, event], unit: "times",
         meaning: "Times that partitions were assigned, revoked in order, or lost because the group thought us dead.",
         worry: "lost: this member was silent for session_timeout. All of it grows steadily: members come and go.";
-    Gauge KAFKA_PARTITIONS = "kafka.partitions", tags: [source, state], unit: "partitions",
+    Gauge KAFKA_PARTITIONS = "kafka.partitions", tags: [source_name, state], unit: "partitions",
         meaning: "Partitions that are assigned to this member, and those of them that are paused because max_in_flight is reached.",
         worry: "paused for minutes: a sink does not take what is read. assigned is 0 everywhere: the topics do not exist.";
-    Gauge KAFKA_IN_FLIGHT = "kafka.in_flight", tags: [source, unit], unit: "messages or points",
+    Gauge KAFKA_IN_FLIGHT = "kafka.in_flight", tags: [source_name, unit], unit: "messages or points",
         meaning: "Messages, and points made of them, that are not written by every sink yet.",
         worry: "Near max_in_flight for minutes.";
-    Gauge KAFKA_BROKERS_UP = "kafka.brokers_up", tags: [source], unit: "brokers",
+    Gauge KAFKA_BROKERS_UP = "kafka.brokers_up", tags: [source_name], unit: "brokers",
         meaning: "Brokers that there is a connection to.",
         worry: "0: no broker answers.";
-    Counter KAFKA_ERRORS = "kafka.errors_total", tags: [source, cause], unit: "errors",
+    Counter KAFKA_ERRORS = "kafka.errors_total", tags: [source_name, cause], unit: "errors",
         meaning: "What librdkafka complains of: all_brokers_down, transport, name, tls, not_allowed, unknown_topic, poll_interval, fetch, seek, pause, rebalance, consumer (it failed for good, and is made anew), leave, unexpected_topic, other.",
         worry: "It grows: the log has the words.";
     // OTLP.

@@ -1,8 +1,10 @@
 //! Reading the `config` of one source or sink: every problem at once, each with its key, and unknown keys with the nearest known one.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 use tributary_node::config::sounds_secret;
@@ -136,6 +138,14 @@ fn quoted_after<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
     message.strip_prefix(prefix)?.split('`').next()
 }
 
+/// A path that may be left out; an empty one is, too.
+pub(crate) fn given_path<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PathBuf>, D::Error> {
+    let path = Option::<PathBuf>::deserialize(deserializer)?;
+    Ok(path.filter(|path| !path.as_os_str().is_empty()))
+}
+
 /// The candidate that is most like a name, if any is like it at all.
 pub(crate) fn nearest<'a>(
     name: &str,
@@ -199,6 +209,21 @@ mod tests {
     fn a_secret_of_the_wrong_type_is_not_shown() {
         let found = problems(json!({"url": "x", "login": {"user": "u", "password": 12345}}));
         assert_eq!(found, ["login.password: is not a string"]);
+    }
+
+    #[test]
+    fn an_empty_path_is_none() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct Files {
+            #[serde(deserialize_with = "crate::options::given_path")]
+            key: Option<PathBuf>,
+        }
+        let key = |config: Value| parse::<Files>(&config).unwrap().key;
+        assert_eq!(key(json!({"key": ""})), None);
+        assert_eq!(key(json!({})), None);
+        assert_eq!(key(json!({"key": null})), None);
+        assert_eq!(key(json!({"key": "/run/key"})), Some("/run/key".into()));
     }
 
     #[test]

@@ -218,7 +218,8 @@ async fn brokers_with_tls_and_logins_are_read_and_written() -> Outcome {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // With the name of what it signs, OpenSSL would take that to be signed by itself.
-    ca.distinguished_name.push(DnType::CommonName, "a CA for brokers");
+    ca.distinguished_name
+        .push(DnType::CommonName, "a CA for brokers");
     let ca_key = KeyPair::generate()?;
     let ca_cert = ca.self_signed(&ca_key)?;
     let issuer = Issuer::new(ca, ca_key);

@@ -42,11 +42,11 @@ pub(crate) struct SaslConfig {
     pub(crate) password: Secret,
 
     /// A file with the password, in place of `password`; read at the start. White space around it does not count.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub(crate) password_file: Option<PathBuf>,
 
     /// `OAUTHBEARER`: a file with the token, a JWT with `sub` and `exp`. It is read each time a token is needed, so that whoever renews it writes it there.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub(crate) token_file: Option<PathBuf>,
 }
 

@@ -76,6 +76,7 @@ pub const TAGS: &[Tag] = &[
     Tag { name: "sink_name", values: "the name of a sink", bound: "the configuration" },
     Tag { name: "source_name", values: "the name of a source", bound: "the configuration" },
     Tag { name: "status", values: "how it went, or what was decided", bound: WORDS },
+    Tag { name: "topic", values: "a topic of Kafka, or the expression that it was found by", bound: "the configuration" },
     Tag { name: "version", values: "the program's version", bound: "one value" },
 ];
 

@@ -28,7 +28,7 @@ pub struct CloudFoundryConfig {
 
     /// A file with that secret in place of `client_secret`. It is read at each login, so that a new secret needs no restart. White space around it does
     /// not count.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub client_secret_file: Option<PathBuf>,
 
     /// The user that logs in with a password, as by `cf login`. Default: empty.
@@ -40,7 +40,7 @@ pub struct CloudFoundryConfig {
     pub password: Secret,
 
     /// A file with that password in place of `password`; read at each login.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub password_file: Option<PathBuf>,
 
     /// A token to use as it is, without `bearer` before it. It cannot be renewed. Default: empty.
@@ -48,7 +48,7 @@ pub struct CloudFoundryConfig {
     pub token: Secret,
 
     /// A file with that token in place of `token`. It is read again when the Cloud Controller refuses the token, so that something else may renew it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub token_file: Option<PathBuf>,
 
     /// How long one request may take with its answer. Default: 1m.

@@ -111,11 +111,11 @@ pub struct KeystoneConfig {
 
     /// A file with the API key of the user (Rackspace's `apiKeyCredentials`, `v2` only). It is read at each login, so that a new key needs no restart. White space
     /// around the key does not count.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub key_file: Option<PathBuf>,
 
     /// A file with the password of the user, in place of `key_file`; read at each login.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub password_file: Option<PathBuf>,
 
     /// `v2` with a password: the name of the tenant that the token is for. Default: empty, the user's own.

@@ -22,6 +22,7 @@ pub struct DatadogConfig {
 
     /// A file with the API key, in place of `api_key`. It is read for each write, so that a new key needs no restart. White space around the key does not
     /// count.
+    #[serde(deserialize_with = "crate::options::given_path")]
     pub api_key_file: Option<PathBuf>,
 
     /// Datadog's site, as in the browser's address without `app.`: `datadoghq.com`, `datadoghq.eu`, `us3.datadoghq.com`, `us5.datadoghq.com`,

@@ -57,7 +57,7 @@ pub struct InfluxConfig {
 
     /// Version 1: a file with the password, in place of `password`. It is read for each request, so that a new password needs no restart; white space around it does
     /// not count. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub password_file: Option<PathBuf>,
 
     /// Version 2: the organization, by name or id. Default: empty, which some servers take for the token's own.
@@ -73,7 +73,7 @@ pub struct InfluxConfig {
     pub token: Secret,
 
     /// Version 2: a file with the token, in place of `token`; read for each request. Default: none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::options::given_path")]
     pub token_file: Option<PathBuf>,
 
     /// How long points are gathered before they are written. `0s` writes each flush, and what a source hands over, at once. Default: 3s.

@@ -42,15 +42,18 @@ pub struct S3Config {
     pub access_key_id: Secret,
 
     /// A file with the id, in place of `access_key_id`; read for each object, so that a new key needs no restart.
+    #[serde(deserialize_with = "crate::options::given_path")]
     pub access_key_id_file: Option<PathBuf>,
 
     /// The secret of the access key.
     pub secret_access_key: Secret,
 
     /// A file with the secret, in place of `secret_access_key`; read for each object.
+    #[serde(deserialize_with = "crate::options::given_path")]
     pub secret_access_key_file: Option<PathBuf>,
 
     /// A file with the session token of temporary credentials; read for each object. Default: none.
+    #[serde(deserialize_with = "crate::options::given_path")]
     pub session_token_file: Option<PathBuf>,
 
     /// What stands in front of the objects' names: with `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}` of their newest point in UTC, `{hostname}` and

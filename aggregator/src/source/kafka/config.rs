@@ -98,6 +98,7 @@ pub(in crate::source) struct DeadLetterConfig {
     pub(super) topic: Option<String>,
     /// A file that gets a line of JSON for each: `topic`, `partition`, `offset`, `time` (milliseconds), `cause`, `detail`, and `payload`, or
     /// `payload_base64` where it is no text. It is opened anew for each write, so that it may be rotated.
+    #[serde(deserialize_with = "crate::options::given_path")]
     pub(super) file: Option<PathBuf>,
 }
 
