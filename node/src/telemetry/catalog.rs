@@ -60,6 +60,7 @@ pub const TAGS: &[Tag] = &[
     Tag { name: DESTINATION, values: "the address that was forwarded to; `other` for those beyond the bound, empty where there is none",
         bound: "1,000 values; gauges of one that left are dropped after 10 seconds, its counters after 2 minutes" },
     Tag { name: "endpoint", values: "which part of an API was asked", bound: WORDS },
+    Tag { name: "event", values: "what happened", bound: WORDS },
     Tag { name: "fate", values: "what became of it", bound: WORDS },
     Tag { name: "file", values: "a certificate's file", bound: "the configuration" },
     Tag { name: "global_veneur", values: "`true` at a global, `false` at an agent", bound: "two values" },
@@ -75,8 +76,11 @@ pub const TAGS: &[Tag] = &[
     Tag { name: "sink_kind", values: "the kind of a sink", bound: "the configuration" },
     Tag { name: "sink_name", values: "the name of a sink", bound: "the configuration" },
     Tag { name: "source_name", values: "the name of a source", bound: "the configuration" },
+    Tag { name: "state", values: "how it is", bound: WORDS },
     Tag { name: "status", values: "how it went, or what was decided", bound: WORDS },
     Tag { name: "topic", values: "a topic of Kafka, or the expression that it was found by", bound: "the configuration" },
+    Tag { name: "type", values: "the type of OpenTelemetry's data points", bound: WORDS },
+    Tag { name: "unit", values: "what is counted", bound: WORDS },
     Tag { name: "version", values: "the program's version", bound: "one value" },
 ];
 
