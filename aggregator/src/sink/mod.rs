@@ -17,7 +17,6 @@ pub mod config;
 pub mod datadog;
 pub mod debug;
 mod filter;
-mod fingerprint;
 pub mod graphite;
 pub mod happened;
 mod health;
@@ -41,6 +40,7 @@ mod secret_file;
 mod select;
 pub mod statsd;
 mod text;
+mod unfinished;
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;

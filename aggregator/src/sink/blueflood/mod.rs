@@ -36,8 +36,8 @@ use self::keystone::{LoginError, Token};
 use self::session::Session;
 use self::work::{View, Work};
 use super::backoff::Backoff;
-use super::fingerprint::fingerprint;
 use super::http::{Client, Reply};
+use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::point::{Batch, Timestamp};
 
@@ -63,12 +63,7 @@ struct Blueflood {
     backoff: Backoff,
     events: Events,
     /// A batch that is to come again.
-    unfinished: Option<Unfinished>,
-}
-
-struct Unfinished {
-    fingerprint: u128,
-    work: Work,
+    unfinished: Unfinished<Work>,
 }
 
 /// Why a batch has to wait.
@@ -115,16 +110,14 @@ impl Blueflood {
             session,
             backoff: Backoff::new(config.backoff.get(), config.max_backoff.get()),
             events: Events::new(name),
-            unfinished: None,
+            unfinished: Unfinished::default(),
         })
     }
 
     /// What is left of a batch that comes again, or all of another.
     async fn take_up(&mut self, batch: &Batch) -> Work {
-        if let Some(unfinished) = self.unfinished.take()
-            && unfinished.fingerprint == fingerprint(batch).await
-        {
-            return unfinished.work;
+        if let Some(work) = self.unfinished.take(batch).await {
+            return work;
         }
         let now = self.overwrite_time.then(|| Timestamp::now().millis());
         Work::new(self.body_limit, now)
@@ -251,8 +244,7 @@ impl Sink for Blueflood {
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
         let mut work = self.take_up(batch).await;
         if let Err(Pause { reason, after }) = self.send(batch, &mut work).await {
-            let fingerprint = fingerprint(batch).await;
-            self.unfinished = Some(Unfinished { fingerprint, work });
+            self.unfinished.keep(batch, work).await;
             return Err(SinkError::Retriable {
                 reason,
                 after: Some(after),

@@ -32,7 +32,7 @@ use self::body::Format;
 use self::happened::Events;
 use self::post::{Pause, Post};
 use self::work::Work;
-use super::fingerprint::fingerprint;
+use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::point::Batch;
 
@@ -45,7 +45,7 @@ struct Datadog {
     post: Post,
     events: Events,
     /// A batch that is to come again.
-    unfinished: Option<(u128, Work)>,
+    unfinished: Unfinished<Work>,
 }
 
 impl Datadog {
@@ -58,7 +58,7 @@ impl Datadog {
             },
             post: Post::new(config)?,
             events: Events::new(name),
-            unfinished: None,
+            unfinished: Unfinished::default(),
         })
     }
 
@@ -79,12 +79,10 @@ impl Sink for Datadog {
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
-        let mut work = match self.unfinished.take() {
-            Some((of, work)) if of == fingerprint(batch).await => work,
-            _ => Work::new(&self.format),
-        };
+        let kept = self.unfinished.take(batch).await;
+        let mut work = kept.unwrap_or_else(|| Work::new(&self.format));
         if let Err(Pause { reason, after }) = self.send(batch, &mut work).await {
-            self.unfinished = Some((fingerprint(batch).await, work));
+            self.unfinished.keep(batch, work).await;
             let after = Some(after);
             return Err(SinkError::Retriable { reason, after });
         }

@@ -39,8 +39,8 @@ use self::happened::Events;
 use self::line::LineWriter;
 use self::work::{Body, View, Work};
 use super::backoff::Backoff;
-use super::fingerprint::fingerprint;
 use super::http::{Client, NoReply, Reply};
+use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError, secret_file};
 use crate::point::Batch;
 
@@ -63,13 +63,8 @@ struct Influx {
     backoff: Backoff,
     events: Events,
     /// A batch that is to come again.
-    unfinished: Option<Unfinished>,
+    unfinished: Unfinished<Work>,
     _ping: Option<AbortOnDropHandle<()>>,
-}
-
-struct Unfinished {
-    fingerprint: u128,
-    work: Work,
 }
 
 /// Why a batch has to wait.
@@ -106,7 +101,7 @@ impl Influx {
             body: Body::default(),
             backoff: Backoff::new(config.backoff.get(), config.max_backoff.get()),
             events: Events::new(name),
-            unfinished: None,
+            unfinished: Unfinished::default(),
             _ping: ping,
             config,
         })
@@ -114,10 +109,8 @@ impl Influx {
 
     /// What is left of a batch that comes again, or all of another.
     async fn take_up(&mut self, batch: &Batch) -> Work {
-        if let Some(unfinished) = self.unfinished.take()
-            && unfinished.fingerprint == fingerprint(batch).await
-        {
-            return unfinished.work;
+        if let Some(work) = self.unfinished.take(batch).await {
+            return work;
         }
         Work::new(
             &view(&self.config, &self.events, batch),
@@ -327,8 +320,7 @@ impl Sink for Influx {
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
         let mut work = self.take_up(batch).await;
         if let Err(Pause { reason, after }) = self.send(batch, &mut work).await {
-            let fingerprint = fingerprint(batch).await;
-            self.unfinished = Some(Unfinished { fingerprint, work });
+            self.unfinished.keep(batch, work).await;
             return Err(SinkError::Retriable {
                 reason,
                 after: Some(after),

@@ -28,7 +28,7 @@ use tokio::task::coop::consume_budget;
 pub(super) use config::KafkaConfig;
 
 use self::message::{Encoder, Message};
-use super::fingerprint::fingerprint;
+use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::kafka::{Health, Monitor, SaslConfig};
 use crate::metrics;
@@ -56,12 +56,7 @@ struct Kafka {
     timeout: Duration,
     producer: FutureProducer<Monitor<Brokers>>,
     /// A batch that is to come again.
-    unfinished: Option<Unfinished>,
-}
-
-struct Unfinished {
-    fingerprint: u128,
-    progress: Progress,
+    unfinished: Unfinished<Progress>,
 }
 
 /// What became of a batch's messages, by their place.
@@ -112,18 +107,8 @@ impl Kafka {
             sasl: config.sasl,
             timeout: config.timeout.get(),
             name,
-            unfinished: None,
+            unfinished: Unfinished::default(),
         })
-    }
-
-    /// What is known of a batch that comes again, or nothing of another.
-    async fn take_up(&mut self, batch: &Batch) -> Progress {
-        if let Some(unfinished) = self.unfinished.take()
-            && unfinished.fingerprint == fingerprint(batch).await
-        {
-            return unfinished.progress;
-        }
-        Progress::default()
     }
 
     /// Writes what of the points has not ended yet, until the first failure, and waits for what is under way.
@@ -269,14 +254,11 @@ impl Sink for Kafka {
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
-        let mut progress = self.take_up(batch).await;
+        let mut progress = self.unfinished.take(batch).await.unwrap_or_default();
         self.send(&batch.points, &mut progress).await;
         if let Some(reason) = progress.failed.take() {
             self.revive();
-            self.unfinished = Some(Unfinished {
-                fingerprint: fingerprint(batch).await,
-                progress,
-            });
+            self.unfinished.keep(batch, progress).await;
             return Err(SinkError::Retriable {
                 reason,
                 after: Some(PAUSE),

@@ -39,7 +39,7 @@ use self::request::{Format, Place};
 use self::totals::Totals;
 use self::transport::Transport;
 use super::backoff::Backoff;
-use super::fingerprint::fingerprint;
+use super::unfinished::Unfinished;
 use super::{Amount, Sink, SinkError};
 use crate::point::Batch;
 
@@ -55,7 +55,7 @@ struct Otlp {
     totals: Totals,
     events: Events,
     /// A batch that is to come again.
-    unfinished: Option<(u128, Progress)>,
+    unfinished: Unfinished<Progress>,
 }
 
 /// What became of the part of a batch that was sent.
@@ -78,7 +78,7 @@ impl Otlp {
             totals: Totals::new(config.max_series, config.series_expiry.get()),
             events: Events::new(name),
             header_files: config.header_files,
-            unfinished: None,
+            unfinished: Unfinished::default(),
         })
     }
 
@@ -155,13 +155,10 @@ impl Sink for Otlp {
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
-        let mut progress = match self.unfinished.take() {
-            Some((known, progress)) if known == fingerprint(batch).await => progress,
-            _ => Progress::default(),
-        };
+        let mut progress = self.unfinished.take(batch).await.unwrap_or_default();
         if let Err(error) = self.send(batch, &mut progress).await {
             if progress.next != Place::default() {
-                self.unfinished = Some((fingerprint(batch).await, progress));
+                self.unfinished.keep(batch, progress).await;
             }
             return Err(error);
         }

@@ -35,7 +35,7 @@ use self::message::Version;
 use self::totals::Totals;
 use self::work::{Maker, Work};
 use super::backoff::Backoff;
-use super::fingerprint::fingerprint;
+use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::point::Batch;
 use crate::prometheus::client::{Client, ClientParts};
@@ -61,12 +61,7 @@ struct RemoteWrite {
     backoff: Backoff,
     events: Events,
     /// A batch that is to come again.
-    unfinished: Option<Unfinished>,
-}
-
-struct Unfinished {
-    fingerprint: u128,
-    work: Work,
+    unfinished: Unfinished<Work>,
 }
 
 /// Why a batch has to wait.
@@ -115,16 +110,14 @@ impl RemoteWrite {
             },
             backoff: Backoff::new(config.backoff.get(), config.max_backoff.get()),
             events: Events::new(name),
-            unfinished: None,
+            unfinished: Unfinished::default(),
         })
     }
 
     /// What is left of a batch that comes again, or all of another.
     async fn take_up(&mut self, batch: &Batch) -> Work {
-        if let Some(unfinished) = self.unfinished.take()
-            && unfinished.fingerprint == fingerprint(batch).await
-        {
-            return unfinished.work;
+        if let Some(work) = self.unfinished.take(batch).await {
+            return work;
         }
         let work = Work::new(batch, &mut self.maker, &self.events).await;
         self.events.totals(self.maker.totals.len());
@@ -216,8 +209,7 @@ impl Sink for RemoteWrite {
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
         let mut work = self.take_up(batch).await;
         if let Err(Pause { reason, after }) = self.send(batch, &mut work).await {
-            let fingerprint = fingerprint(batch).await;
-            self.unfinished = Some(Unfinished { fingerprint, work });
+            self.unfinished.keep(batch, work).await;
             return Err(SinkError::Retriable {
                 reason,
                 after: Some(after),

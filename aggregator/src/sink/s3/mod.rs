@@ -28,7 +28,7 @@ use self::encode::Encoder;
 use self::failure::Failure;
 use self::key::Template;
 use super::backoff::Backoff;
-use super::fingerprint::fingerprint;
+use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::metrics;
 use crate::point::Batch;
@@ -48,7 +48,7 @@ struct S3 {
     backoff: Backoff,
     max_backoff: std::time::Duration,
     /// A batch that is to come again.
-    unfinished: Option<(u128, Progress)>,
+    unfinished: Unfinished<Progress>,
 }
 
 /// How far a batch has come.
@@ -81,7 +81,7 @@ impl S3 {
             timeout: config.timeout.get(),
             backoff: Backoff::new(config.backoff.get(), config.max_backoff.get()),
             max_backoff: config.max_backoff.get(),
-            unfinished: None,
+            unfinished: Unfinished::default(),
         })
     }
 
@@ -146,15 +146,13 @@ impl Sink for S3 {
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
-        let mut progress = match self.unfinished.take() {
-            Some((of, progress)) if of == fingerprint(batch).await => progress,
-            _ => Progress {
-                stem: self.template.stem(batch),
-                ..Progress::default()
-            },
-        };
+        let kept = self.unfinished.take(batch).await;
+        let mut progress = kept.unwrap_or_else(|| Progress {
+            stem: self.template.stem(batch),
+            ..Progress::default()
+        });
         if let Err(failure) = self.send(batch, &mut progress).await {
-            self.unfinished = Some((fingerprint(batch).await, progress));
+            self.unfinished.keep(batch, progress).await;
             return Err(SinkError::Retriable {
                 reason: format!("{}: {failure}", self.place),
                 after: Some(self.pause(&failure)),

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use self::line::Lines;
 use self::target::{SendError, Target};
 use super::backoff::Backoff;
-use super::fingerprint::fingerprint;
+use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
 use crate::metrics;
 use crate::point::Batch;
@@ -44,7 +44,7 @@ struct Statsd {
     gather: Gather,
     backoff: Backoff,
     /// A batch that is to come again.
-    unfinished: Option<(u128, Progress)>,
+    unfinished: Unfinished<Progress>,
 }
 
 /// How far a batch has come.
@@ -82,7 +82,7 @@ impl Statsd {
                 time: config.interval.get(),
             },
             backoff: Backoff::new(config.backoff.get(), config.max_backoff.get()),
-            unfinished: None,
+            unfinished: Unfinished::default(),
         })
     }
 
@@ -158,12 +158,9 @@ impl Sink for Statsd {
     }
 
     async fn write(&mut self, batch: &Batch) -> Result<Amount, SinkError> {
-        let mut progress = match self.unfinished.take() {
-            Some((of, progress)) if of == fingerprint(batch).await => progress,
-            _ => Progress::default(),
-        };
+        let mut progress = self.unfinished.take(batch).await.unwrap_or_default();
         if let Err(error) = self.send(batch, &mut progress).await {
-            self.unfinished = Some((fingerprint(batch).await, progress));
+            self.unfinished.keep(batch, progress).await;
             return Err(SinkError::Retriable {
                 reason: format!("{}: {error}", self.target),
                 after: Some(self.backoff.next(None)),
