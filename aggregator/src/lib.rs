@@ -25,6 +25,7 @@ pub mod points;
 pub mod preset;
 mod prometheus;
 pub mod receipt;
+mod reply;
 pub mod sample;
 pub mod sink;
 pub mod sketch;

@@ -1,18 +1,19 @@
 //! One request and its answer, bounded in time and size.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tributary_node::config::{REDACTED, Secret};
+use tributary_node::config::Secret;
 use tributary_node::tls::{ClientTls, TlsError};
 
 use super::dial::{Dial, Way};
 use super::login::Login;
+use crate::reply;
 
 /// Asks one server.
 #[derive(Debug)]
@@ -72,10 +73,6 @@ pub(crate) struct ClientParts<'a> {
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Servers close idle connections sooner or later; this is sooner than most.
 const IDLE: Duration = Duration::from_secs(20);
-/// A server may not send us away for longer.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// As much of a server's words as a log line shows.
-const SAID: usize = 300;
 
 impl Client {
     /// Must be called within a tokio runtime.
@@ -175,31 +172,12 @@ impl NoReply {
 impl Reply {
     /// What the server wants us to wait: seconds or a date, up to 10 minutes.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let wait = match text.parse() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => httpdate::parse_http_date(text)
-                .ok()?
-                .duration_since(SystemTime::now())
-                .ok()?,
-        };
-        Some(wait.min(LONGEST_RETRY_AFTER))
+        reply::retry_after(&self.headers)
     }
 
     /// Status and the beginning of the server's words, without the secret should it be among them.
     pub(crate) fn said(&self) -> String {
-        let words = String::from_utf8_lossy(&self.body);
-        // A secret that is cut in two would not be found: it is taken out first, from more than is shown.
-        let mut words: String = words.chars().take(16 * SAID).collect();
-        if !self.secret.is_empty() {
-            words = words.replace(self.secret.expose(), REDACTED);
-        }
-        let line = |c: char| if c.is_control() { ' ' } else { c };
-        let words: String = words.trim().chars().take(SAID).map(line).collect();
-        match words.as_str() {
-            "" => format!("answered {}", self.status.as_u16()),
-            words => format!("answered {}: {words}", self.status.as_u16()),
-        }
+        reply::said(self.status, &self.body, &[self.secret.expose()])
     }
 }
 
@@ -232,7 +210,10 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> NoReply {
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
+
     use super::*;
+    use crate::reply::LONGEST_RETRY_AFTER;
 
     fn reply(retry_after: &str, body: &'static str) -> Reply {
         let mut headers = HeaderMap::new();

@@ -1,14 +1,16 @@
 //! One request of a sink and its answer, bounded in time and size.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderValue, RETRY_AFTER};
+use http::header::HeaderValue;
 use http::{HeaderMap, HeaderName, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tributary_node::tls::{Alpn, ClientTls, Connector, Dialer, TlsError};
+
+use crate::reply;
 
 /// Posts to one place.
 #[derive(Debug)]
@@ -45,10 +47,6 @@ const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Servers close idle connections sooner or later; this is sooner than most.
 const IDLE: Duration = Duration::from_secs(10);
-/// A server may not send us away for longer.
-pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// As much of a server's words as a log line shows.
-const SAID: usize = 300;
 
 /// A URL that requests can go to; `like` is an example of one, and `login` says what takes the place of a user in it.
 pub(super) fn endpoint(url: &str, tls: &ClientTls, like: &str, login: &str) -> Result<Uri, String> {
@@ -173,31 +171,12 @@ impl Client {
 impl Reply {
     /// What the server wants us to wait: seconds or a date, up to [`LONGEST_RETRY_AFTER`].
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let wait = match text.parse() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => httpdate::parse_http_date(text)
-                .ok()?
-                .duration_since(SystemTime::now())
-                .ok()?,
-        };
-        Some(wait.min(LONGEST_RETRY_AFTER))
+        reply::retry_after(&self.headers)
     }
 
     /// Status and the beginning of the server's words, without the `secrets` should they be among them.
     pub(super) fn said(&self, secrets: &[&str]) -> String {
-        let words = String::from_utf8_lossy(&self.body);
-        // A secret that is cut in two would not be found: it is taken out first, from more than is shown.
-        let mut words: String = words.chars().take(16 * SAID).collect();
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            words = words.replace(secret, tributary_node::config::REDACTED);
-        }
-        let line = |c: char| if c.is_control() { ' ' } else { c };
-        let words: String = words.trim().chars().take(SAID).map(line).collect();
-        match words.as_str() {
-            "" => format!("answered {}", self.status.as_u16()),
-            words => format!("answered {}: {words}", self.status.as_u16()),
-        }
+        reply::said(self.status, &self.body, secrets)
     }
 }
 
@@ -237,7 +216,12 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> NoReply {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use http::header::RETRY_AFTER;
+
     use super::*;
+    use crate::reply::{LONGEST_RETRY_AFTER, SAID};
 
     fn reply(retry_after: &str, body: &'static str) -> Reply {
         let mut headers = HeaderMap::new();

@@ -3,15 +3,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tributary_node::config::REDACTED;
 use tributary_node::tls::{Alpn, Connector, Dialer};
 
 use super::config::CloudFoundryConfig;
+use crate::reply::{self, LONGEST_RETRY_AFTER};
 
 /// Asks, and follows nobody elsewhere.
 #[derive(Debug)]
@@ -52,10 +52,6 @@ const LONGEST_ANSWER: usize = 64 << 20;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Routers close idle connections sooner or later; this is sooner than most.
 const IDLE: Duration = Duration::from_secs(30);
-/// A server may not send us away for longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// As much of a server's words as a log line shows.
-const SAID: usize = 300;
 
 // === impl Client ===
 
@@ -136,33 +132,18 @@ impl Client {
 impl Reply {
     /// What the server wants us to wait: `Retry-After` as seconds or a date, or else until `X-RateLimit-Reset`, a Unix time. Up to ten minutes.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let header = |name: &str| Some(self.headers.get(name)?.to_str().ok()?.trim());
-        let until = |time: SystemTime| time.duration_since(SystemTime::now()).ok();
-        let asked = header(RETRY_AFTER.as_str()).and_then(|text| match text.parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => until(httpdate::parse_http_date(text).ok()?),
-        });
-        let asked = asked.or_else(|| {
-            let reset = header("x-ratelimit-reset")?.parse().ok()?;
-            until(UNIX_EPOCH.checked_add(Duration::from_secs(reset))?)
-        });
-        asked.map(|wait| wait.min(LONGEST_WAIT))
+        let reset = || {
+            let text = self.headers.get("x-ratelimit-reset")?.to_str().ok()?.trim();
+            let at = UNIX_EPOCH.checked_add(Duration::from_secs(text.parse().ok()?))?;
+            let wait = at.duration_since(SystemTime::now()).ok()?;
+            Some(wait.min(LONGEST_RETRY_AFTER))
+        };
+        reply::retry_after(&self.headers).or_else(reset)
     }
 
     /// Status and the beginning of the server's words, without the `secrets` should they be among them.
     pub(super) fn said(&self, secrets: &[&str]) -> String {
-        let words = String::from_utf8_lossy(&self.body);
-        // A secret that is cut in two would not be found: it is taken out first, from more than is shown.
-        let mut words: String = words.chars().take(16 * SAID).collect();
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            words = words.replace(secret, REDACTED);
-        }
-        let line = |c: char| if c.is_control() { ' ' } else { c };
-        let words: String = words.trim().chars().take(SAID).map(line).collect();
-        match words.as_str() {
-            "" => format!("answered {}", self.status.as_u16()),
-            words => format!("answered {}: {words}", self.status.as_u16()),
-        }
+        reply::said(self.status, &self.body, secrets)
     }
 }
 
@@ -188,7 +169,7 @@ mod tests {
     fn a_server_asks_for_a_wait_by_seconds_a_date_or_a_time() {
         let wait = |name, value: &str| reply(name, value).retry_after();
         assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("retry-after", "999999"), Some(LONGEST_WAIT));
+        assert_eq!(wait("retry-after", "999999"), Some(LONGEST_RETRY_AFTER));
         for nothing in ["soon", "-3", "Thu, 01 Jan 1970 00:00:00 GMT"] {
             assert_eq!(wait("retry-after", nothing), None, "{nothing}");
         }

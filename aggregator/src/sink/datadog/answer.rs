@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::sink::http::{LONGEST_RETRY_AFTER, NoReply, Reply};
+use crate::reply::LONGEST_RETRY_AFTER;
+use crate::sink::http::{NoReply, Reply};
 
 /// What became of a body.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,18 +1,14 @@
 //! What a receiver has said to a request, by OTLP's rules:
 //! <https://opentelemetry.io/docs/specs/otlp/#failures> and <https://opentelemetry.io/docs/specs/otlp/#failures-1>.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use prost::Message as _;
 use tonic::{Code, Status};
 use tributary_proto::otlp::collector::ExportMetricsServiceResponse;
 
-/// A server may not send us away for longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// As much of a server's words as a log line shows.
-const SAID: usize = 300;
+use crate::reply::{LONGEST_RETRY_AFTER, SAID, retry_after};
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,24 +148,12 @@ fn retry_delay(details: &[u8]) -> Option<Duration> {
         .unwrap_or_default();
     let seconds = u64::try_from(delay.seconds).ok()?;
     let wait = Duration::new(seconds, u32::try_from(delay.nanos).ok()?.min(999_999_999));
-    Some(wait.min(LONGEST_WAIT))
-}
-
-/// Seconds or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            date.duration_since(SystemTime::now()).ok()?
-        }
-    };
-    Some(wait.min(LONGEST_WAIT))
+    Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
     use tributary_proto::otlp::collector::ExportMetricsPartialSuccess;
 
     use super::*;
@@ -229,7 +213,7 @@ mod tests {
             }
         };
         assert_eq!(after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(after("1000000"), Some(LONGEST_WAIT));
+        assert_eq!(after("1000000"), Some(LONGEST_RETRY_AFTER));
         assert_eq!(after("soon"), None);
     }
 
