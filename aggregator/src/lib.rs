@@ -27,6 +27,7 @@ mod prometheus;
 pub mod receipt;
 mod reply;
 pub mod sample;
+mod secret_file;
 pub mod sink;
 pub mod sketch;
 pub mod source;

@@ -36,7 +36,6 @@ pub mod remote_write;
 mod routing;
 mod runner;
 pub mod s3;
-mod secret_file;
 mod select;
 pub mod statsd;
 mod text;

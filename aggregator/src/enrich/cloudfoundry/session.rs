@@ -2,7 +2,6 @@
 //!
 //! UAA gives one for a password or to a client, and with the former another token to renew it by.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use serde::Deserialize;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tributary_node::config::Secret;
@@ -21,6 +19,7 @@ use super::client::{Client, NoReply, Reply};
 use super::config::CloudFoundryConfig;
 use super::happened::Events;
 use super::pace::pause;
+use crate::secret_file;
 
 /// A token that all requests share. It is got when the first one needs it, renewed some time before it ends, or when the Cloud Controller refuses it,
 /// by one request while the others wait.
@@ -105,8 +104,6 @@ const RENEW_AGAIN: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(300);
-/// Longer than any secret; a path that is a device must not fill the memory.
-const LONGEST_SECRET: u64 = 64 * 1024;
 
 impl Bearer {
     /// The token alone, for whoever must not show it.
@@ -404,19 +401,8 @@ async fn secret(given: &Secret, file: Option<&Path>) -> Result<Secret, Failed> {
     let Some(file) = file else {
         return Ok(given.clone());
     };
-    let read = read(file).await;
+    let read = secret_file::read(file).await;
     read.map_err(|error| Failed::soon(format!("{}: {error}", file.display())))
-}
-
-async fn read(file: &Path) -> io::Result<Secret> {
-    let mut text = String::new();
-    let file = tokio::fs::File::open(file).await?;
-    file.take(LONGEST_SECRET).read_to_string(&mut text).await?;
-    let secret = Secret::new(text.trim());
-    if secret.is_empty() {
-        return Err(io::Error::other("is empty"));
-    }
-    Ok(secret)
 }
 
 /// A path of the same host.

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tributary_node::config::Secret;
 
 use super::config::{KeystoneConfig, Version};
+use crate::secret_file;
 use crate::sink::http::{NoReply, Reply};
-use crate::sink::secret_file;
 
 /// What a login has brought.
 #[derive(Clone)]

@@ -41,8 +41,9 @@ use self::work::{Body, View, Work};
 use super::backoff::Backoff;
 use super::http::{Client, NoReply, Reply};
 use super::unfinished::Unfinished;
-use super::{Amount, Gather, Sink, SinkError, secret_file};
+use super::{Amount, Gather, Sink, SinkError};
 use crate::point::Batch;
+use crate::secret_file;
 
 pub use config::{Consistency, InfluxConfig};
 

@@ -10,7 +10,7 @@ use tributary_node::config::Secret;
 const LONGEST_SECRET: u64 = 64 * 1024;
 
 /// The secret in a file, without white space around it.
-pub(super) async fn read(file: &Path) -> io::Result<Secret> {
+pub(crate) async fn read(file: &Path) -> io::Result<Secret> {
     let mut text = String::new();
     let file = tokio::fs::File::open(file).await?;
     file.take(LONGEST_SECRET).read_to_string(&mut text).await?;
