@@ -15,6 +15,8 @@ use tributary_node::tls::{ClientTls, ServerTls};
 use tributary_node::{Chassis, Program, Reload, consul, discovery};
 
 use crate::flush::{Aggregate, Role};
+#[cfg(feature = "kafka")]
+use crate::forward::ForwardKafka;
 use crate::forward::Protocol;
 pub use crate::history::HistoryConfig;
 use crate::sink::{RoutingRule, SinkConfig};
@@ -88,6 +90,11 @@ pub struct Config {
     /// The service in Consul whose healthy instances are the proxies to forward to, such as `veneur-proxy`. It makes the aggregator an agent, too;
     /// `forward_address` does nothing beside it. While none is known, metrics wait within `forward_retention`; one that is gone gets no more.
     pub consul_forward_service_name: String,
+
+    /// A topic of Kafka to forward to, in place of proxies: aggregators with a source `kafka` bring what it holds to the proxies. It makes the aggregator an
+    /// agent, too; there must be no other place to forward to beside it. See `docs/kafka.md`. Default: none.
+    #[cfg(feature = "kafka")]
+    pub forward_kafka: Option<ForwardKafka>,
 
     /// Consul's HTTP API, `host:port` or an `http://` or `https://` URL. Empty: what `CONSUL_HTTP_ADDR` says, or `127.0.0.1:8500`.
     pub consul_address: String,
@@ -281,6 +288,8 @@ impl Default for Config {
             forward_address: OneOrMany::default(),
             forward_discovery: discovery::Settings::default(),
             consul_forward_service_name: String::new(),
+            #[cfg(feature = "kafka")]
+            forward_kafka: None,
             consul_address: String::new(),
             consul_tls: ClientTls::default(),
             consul_token: Secret::default(),
@@ -329,11 +338,24 @@ const DEFAULT_STATSD: &str = "udp://127.0.0.1:8126";
 impl Config {
     /// What this aggregator is.
     pub fn role(&self) -> Role {
-        if self.forward_address.is_empty() && !self.discovers_proxies() {
-            Role::Global
-        } else {
+        if self.forwards_to_proxies() || self.forwards_to_a_topic() {
             Role::Local
+        } else {
+            Role::Global
         }
+    }
+
+    /// Whether proxies to forward to are named, or found.
+    pub fn forwards_to_proxies(&self) -> bool {
+        !self.forward_address.is_empty() || self.discovers_proxies()
+    }
+
+    /// Whether a topic of Kafka takes what is forwarded.
+    pub fn forwards_to_a_topic(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        return self.forward_kafka.is_some();
+        #[cfg(not(feature = "kafka"))]
+        return false;
     }
 
     /// Whether those to forward to are found, and not named.

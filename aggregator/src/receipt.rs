@@ -43,6 +43,11 @@ impl Receipt {
         (Self(Some(Arc::new(shared))), Pending(pending))
     }
 
+    /// Whether anybody waits for it.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Notes that a sink has lost so many of the points: there was no room for them, or no time.
     pub fn lose(&self, points: usize) {
         if let Some(shared) = &self.0 {

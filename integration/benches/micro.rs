@@ -175,6 +175,7 @@ fn carbon(c: &mut Criterion) {
             let table = Table::new(TableConfig::default());
             Arc::new(move || Box::new(table.writer()))
         },
+        forward: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -15,7 +15,7 @@ use tributary_node::tls::{Acceptor, Alpn, Incoming};
 use crate::config::Config;
 use crate::import::{self, Intake};
 use crate::source::listen::{self, KernelDrops, ListenAddress, Listeners, StatsdConfig};
-use crate::source::{self, Outlets, PointIntake};
+use crate::source::{self, Outlets};
 use crate::table::Table;
 
 /// How long requests under way may take once the import server stops. A proxy's stream has no end of its own.
@@ -120,7 +120,7 @@ impl Bound {
         self,
         config: &Config,
         table: Arc<Table>,
-        points: impl PointIntake + 'static,
+        outlets: &Outlets,
         intake: Arc<Intake>,
         readiness: &Readiness,
     ) -> Result<Doors, BoxError> {
@@ -136,11 +136,6 @@ impl Bound {
             metric_max_length: config.metric_max_length.as_usize(),
             tls: self.statsd_tls,
         };
-        let samples = Arc::clone(&table);
-        let outlets = Outlets {
-            points: Arc::new(points),
-            samples: Arc::new(move || Box::new(samples.writer())),
-        };
         let stop_statsd = CancellationToken::new();
         let statsd = listen::start(&statsd, move || table.writer(), stop_statsd.clone())?;
         let stop_grpc = CancellationToken::new();
@@ -150,7 +145,7 @@ impl Bound {
         Ok(Doors {
             stop_statsd,
             statsd: Some(statsd),
-            sources: self.sources.run(&outlets),
+            sources: self.sources.run(outlets),
             stop_grpc,
             grpc,
             intake,

@@ -22,6 +22,7 @@ use crate::metrics;
 use crate::overview::{About, Overview};
 use crate::point::Batch;
 use crate::sink::Sinks;
+use crate::source::Relay;
 use crate::table::{Interval, Table};
 
 /// Turns what the table holds into points and forwarded metrics, and hands them on.
@@ -102,6 +103,11 @@ impl Flusher {
         let length = self.config.interval.get();
         intake.begin(open_interval(first, length), || ()).await;
         self.intake = Some((Arc::clone(intake), length));
+    }
+
+    /// Where sources put what others have forwarded.
+    pub(super) fn relay(&self) -> Option<Arc<dyn Relay>> {
+        self.forwarder.clone().map(|forwarder| forwarder as _)
     }
 
     /// Where sources put points that only pass through.
@@ -302,6 +308,8 @@ fn flush_settings(config: &Config) -> Result<FlushSettings, BoxError> {
 fn forward_config(config: &Config, tls: &Option<Connector>) -> ForwardConfig {
     ForwardConfig {
         addresses: config.forward_address.0.clone(),
+        #[cfg(feature = "kafka")]
+        topic: config.forward_kafka.clone(),
         tls: tls.clone(),
         protocol: config.forward_protocol,
         timeout: config.forward_timeout.get(),

@@ -22,6 +22,7 @@ use crate::clock::Ticks;
 use crate::config::Config;
 use crate::flush::Role;
 use crate::import::{self, DedupBounds, Intake};
+use crate::source::Outlets;
 use crate::table::{Table, TableConfig};
 use doors::Doors;
 use flusher::Flusher;
@@ -61,8 +62,19 @@ pub async fn run_with(config: Config, node: Node, pages: Router) -> Result<(), B
     node.serve_admin(import.merge(flusher.pages()).merge(pages))
         .await?;
     // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
-    let points = flusher.outlet();
-    let doors = doors.open(&config, table, points, Arc::clone(&intake), &node.readiness)?;
+    let samples = Arc::clone(&table);
+    let outlets = Outlets {
+        points: Arc::new(flusher.outlet()),
+        samples: Arc::new(move || Box::new(samples.writer())),
+        forward: flusher.relay(),
+    };
+    let doors = doors.open(
+        &config,
+        table,
+        &outlets,
+        Arc::clone(&intake),
+        &node.readiness,
+    )?;
     flusher.ledger.watch(doors.kernel_drops());
     node.started();
     ready.holds();

@@ -8,7 +8,7 @@ use super::Config;
 use crate::flush::Percentiles;
 use crate::forward;
 use crate::sink;
-use crate::source::{self, ListenAddress};
+use crate::source::{self, ListenAddress, registry};
 
 /// Adds everything that is wrong with `config`.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -40,6 +40,16 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             "forward_discovery.kind",
             "excludes consul_forward_service_name: give one or the other",
         );
+    }
+    #[cfg(feature = "kafka")]
+    if let Some(topic) = &config.forward_kafka {
+        topic.check("forward_kafka", problems);
+        if config.forwards_to_proxies() {
+            problems.add(
+                "forward_kafka",
+                "excludes forward_address, forward_discovery and consul_forward_service_name: give one of them",
+            );
+        }
     }
     for address in &config.handoff_address {
         if let Err(error) = forward::check_address(address, tls) {
@@ -81,6 +91,15 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         match problem.split_once(": ") {
             Some((key, what)) => problems.add(key, what),
             None => problems.add("sources", problem),
+        }
+    }
+    for (index, source) in config.sources.iter().enumerate() {
+        let forwards = registry::find(&source.kind).is_ok_and(|kind| kind.forwards(&source.config));
+        if forwards && !config.forwards_to_proxies() {
+            problems.add(
+                format!("sources[{index}].config"),
+                "brings what others have forwarded, which needs proxies: set forward_address, forward_discovery or consul_forward_service_name",
+            );
         }
     }
     for problem in sink::check(&config.metric_sinks, &config.metric_sink_routing) {

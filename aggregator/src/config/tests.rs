@@ -3,6 +3,8 @@ use std::net::SocketAddr;
 use tributary_node::config::{Environment, parse};
 
 use super::Config;
+#[cfg(feature = "kafka")]
+use crate::flush::Role;
 use crate::source::listen::ListenAddress;
 
 fn config(text: &str) -> Config {
@@ -106,4 +108,43 @@ fn what_is_wrong_with_a_history_is_told_by_key() {
     ] {
         assert!(told.contains(part), "{part} is not in:\n{told}");
     }
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn a_topic_to_forward_to_makes_an_agent_and_suffers_nobody_beside_it() {
+    let topic = "forward_kafka: {brokers: kafka:9092, topic: forward}\n";
+    assert_eq!(config(topic).role(), Role::Local);
+    let told = problems(&format!("{topic}forward_address: proxy:8128\n"));
+    assert!(
+        told.contains("forward_kafka: excludes forward_address"),
+        "{told}"
+    );
+    let told = problems(
+        "forward_kafka: {brokers: kafka, topic: a b, properties: {acks: 1}, sasl: {user: u}}\n",
+    );
+    for part in [
+        "forward_kafka.brokers: `kafka` is not `host:port`",
+        "forward_kafka.topic: `a b` is no topic's name",
+        "forward_kafka.properties.acks: is set by a key of ours",
+        "forward_kafka.sasl.password_file: neither it nor",
+    ] {
+        assert!(told.contains(part), "{part} is not in:\n{told}");
+    }
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn what_others_have_forwarded_needs_proxies_to_go_to() {
+    let source = "sources: [{kind: kafka, config: {brokers: kafka:9092, group: g, topics: {t: metric-list}}}]\n";
+    let topic = "forward_kafka: {brokers: kafka:9092, topic: t}\n";
+    for config in [source.to_owned(), format!("{source}{topic}")] {
+        let told = problems(&config);
+        assert!(
+            told.contains("sources[0].config: brings what others have forwarded"),
+            "{told}"
+        );
+    }
+    let fine = config(&format!("{source}forward_address: proxy:8128\n"));
+    assert_eq!(fine.role(), Role::Local);
 }

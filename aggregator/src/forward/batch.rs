@@ -12,6 +12,8 @@ use tributary_proto::ack::Unacknowledged;
 use tributary_proto::metricpb::Metric;
 use tributary_proto::scan;
 
+use crate::receipt::Receipt;
+
 /// The key of `MetricList.metrics`.
 const METRICS_KEY: u8 = 0x0a;
 
@@ -19,7 +21,7 @@ const METRICS_KEY: u8 = 0x0a;
 pub(super) const MAX_MESSAGE: usize = 4 << 20;
 
 /// What a metric grows by, at most, when it says which interval it belongs to.
-const LABEL: usize = 14;
+pub(super) const LABEL: usize = 14;
 
 /// Whose a batch's metrics are: what proxies are told, because owners change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,8 @@ pub(super) struct Batch {
     pub aim: Option<Aim>,
     /// Whether the attempt under way has come so far that it may be taken.
     pub sent: Arc<AtomicBool>,
+    /// Of whoever brought it and can bring it again. What a flush made has none.
+    pub receipt: Receipt,
 }
 
 impl Batch {
@@ -120,6 +124,7 @@ impl Batch {
             tried: None,
             aim: None,
             sent: Arc::default(),
+            receipt: Receipt::default(),
         }
     }
 

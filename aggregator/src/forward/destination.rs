@@ -11,6 +11,8 @@ use super::address::{Address, AddressError};
 use super::batch::Batch;
 use super::grpc::GrpcLink;
 use super::json::JsonLink;
+#[cfg(feature = "kafka")]
+use super::kafka::{ForwardKafka, KafkaLink};
 use super::outcome::Failure;
 use super::pause::pause_after;
 use super::{ForwardConfig, Protocol};
@@ -28,6 +30,8 @@ const UNPROVEN: usize = 4;
 enum Link {
     Grpc(GrpcLink),
     Json(JsonLink),
+    #[cfg(feature = "kafka")]
+    Kafka(KafkaLink),
 }
 
 /// One address, its connection and its health.
@@ -71,16 +75,37 @@ impl Destination {
     ) -> Result<Self, AddressError> {
         let ForwardConfig { timeout, tls, .. } = config;
         let address = Address::parse(address, tls.is_some())?;
-        DESTINATION_UP.with([address.name.clone().into()]).set(1.0);
         let link = match config.protocol {
             Protocol::Unary => Link::Grpc(GrpcLink::new(&address, *timeout, tls, false)?),
             Protocol::Stream => Link::Grpc(GrpcLink::new(&address, *timeout, tls, true)?),
             Protocol::Json => Link::Json(JsonLink::new(&address, *timeout, tls)?),
         };
-        Ok(Self {
+        Ok(Self::of(place, address.name, link))
+    }
+
+    /// A topic in the place of addresses.
+    #[cfg(feature = "kafka")]
+    pub(super) fn topic(
+        place: usize,
+        topic: &ForwardKafka,
+        timeout: Duration,
+    ) -> Result<Self, AddressError> {
+        let name = KafkaLink::name(topic);
+        match KafkaLink::new(topic, timeout) {
+            Ok(link) => Ok(Self::of(place, name, Link::Kafka(link))),
+            Err(reason) => Err(AddressError::Invalid {
+                address: name,
+                reason,
+            }),
+        }
+    }
+
+    fn of(place: usize, name: String, link: Link) -> Self {
+        DESTINATION_UP.with([name.clone().into()]).set(1.0);
+        Self {
             place,
-            _presence: Presence::of(&address.name),
-            name: address.name,
+            _presence: Presence::of(&name),
+            name,
             link,
             health: Mutex::new(Health {
                 answers: true,
@@ -88,7 +113,7 @@ impl Destination {
                 under_way: 0,
                 again: 0,
             }),
-        })
+        }
     }
 
     /// Sends a batch.
@@ -96,6 +121,8 @@ impl Destination {
         match &self.link {
             Link::Grpc(link) => link.deliver(batch).await,
             Link::Json(link) => link.deliver(batch).await,
+            #[cfg(feature = "kafka")]
+            Link::Kafka(link) => link.deliver(batch).await,
         }
     }
 
@@ -104,6 +131,8 @@ impl Destination {
         match &self.link {
             Link::Grpc(link) => link.probe().await,
             Link::Json(link) => link.probe().await,
+            #[cfg(feature = "kafka")]
+            Link::Kafka(link) => link.probe().await,
         }
     }
 
@@ -112,6 +141,8 @@ impl Destination {
         match self.link {
             Link::Grpc(_) => "grpc",
             Link::Json(_) => "json",
+            #[cfg(feature = "kafka")]
+            Link::Kafka(_) => "kafka",
         }
     }
 
@@ -120,6 +151,9 @@ impl Destination {
         match &self.link {
             Link::Grpc(link) => link.recognises_repeats(),
             Link::Json(_) => false,
+            // Those recognise them who merge what comes out of the topic.
+            #[cfg(feature = "kafka")]
+            Link::Kafka(_) => true,
         }
     }
 

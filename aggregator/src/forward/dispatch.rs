@@ -132,15 +132,27 @@ impl Shared {
             }
             _ => {
                 drop(withdrawn);
-                self.books.lose(&batch, Loss::Shutdown, ENDS);
+                self.give_up(&batch, Loss::Shutdown, ENDS);
             }
+        }
+    }
+
+    /// Gives a batch up. Who can bring it again does so, and then it is as if it never had been here; all else is lost.
+    fn give_up(&self, batch: &Batch, loss: Loss, detail: &str) {
+        let metrics = batch.metrics as usize;
+        if batch.receipt.is_waited_for() && loss.is_of_now() {
+            self.books.withdraw(batch);
+            batch.receipt.lose(metrics);
+        } else {
+            self.books.lose(batch, loss, detail);
+            batch.receipt.refuse(metrics);
         }
     }
 
     /// Encodes flushes until the forwarder is dropped.
     pub(super) async fn encode(self: Arc<Self>, mut flushes: mpsc::Receiver<Flush>) {
         while let Some(flush) = flushes.recv().await {
-            let limits = self.settings.read().limits;
+            let limits = self.limits();
             let mut packer =
                 Packer::new(limits, self.origin, flush.number, flush.since, flush.owners);
             for metric in flush.metrics {
@@ -158,8 +170,19 @@ impl Shared {
         }
     }
 
+    /// How large a batch may get.
+    pub(super) fn limits(&self) -> BatchLimits {
+        self.settings.read().limits
+    }
+
+    /// Whether so many bytes more fit without anything being given up for them.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let bound = self.settings.read().retention.bytes;
+        self.books.backlog().bytes.saturating_add(bytes) <= bound
+    }
+
     /// Puts a new batch into the queue and makes room for it.
-    fn enqueue(&self, batch: Batch) {
+    pub(super) fn enqueue(&self, batch: Batch) {
         self.books.enter(&batch);
         let mut queue = self.queue.lock();
         if self.stop.is_cancelled() {
@@ -173,7 +196,7 @@ impl Shared {
             && let Some(oldest) = queue.pop_oldest()
         {
             let detail = "more waits than may be kept";
-            self.books.lose(&oldest, Loss::RetentionBytes, detail);
+            self.give_up(&oldest, Loss::RetentionBytes, detail);
         }
         drop(queue);
         self.changed.notify_one();
@@ -204,7 +227,7 @@ impl Shared {
         let mut queue = self.queue.lock();
         while let Some(batch) = queue.pop_expired(&retention, Instant::now()) {
             let detail = "nobody acknowledged it in time";
-            self.books.lose(&batch, Loss::RetentionTime, detail);
+            self.give_up(&batch, Loss::RetentionTime, detail);
         }
     }
 
@@ -335,7 +358,7 @@ impl Shared {
         }
         .emit();
         match next {
-            Next::GiveUp(loss) => self.books.lose(&rest, loss, &failure.detail),
+            Next::GiveUp(loss) => self.give_up(&rest, loss, &failure.detail),
             Next::Again { uncertain } => {
                 let due = Instant::now() + self.pause(&rest, failure);
                 let rest = Batch {

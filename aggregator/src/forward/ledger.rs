@@ -31,6 +31,14 @@ pub(super) enum Loss {
 }
 
 impl Loss {
+    /// Whether the metrics can be handed over once more: nobody has taken them for good, or refused them.
+    pub(super) const fn is_of_now(self) -> bool {
+        match self {
+            Self::RetentionTime | Self::RetentionBytes | Self::Busy | Self::Shutdown => true,
+            Self::TooLarge | Self::UnknownOutcome | Self::Refused => false,
+        }
+    }
+
     /// For counters.
     pub(super) const fn cause(self) -> &'static str {
         match self {

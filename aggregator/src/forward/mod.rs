@@ -23,10 +23,13 @@ mod event;
 mod follow;
 mod grpc;
 mod json;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod ledger;
 mod outcome;
 mod pause;
 mod queue;
+mod relay;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,6 +49,8 @@ use tributary_proto::scan;
 
 pub use address::AddressError;
 pub use batch::BatchLimits;
+#[cfg(feature = "kafka")]
+pub use kafka::ForwardKafka;
 pub use ledger::{Backlog, Ledger};
 pub use queue::Retention;
 
@@ -85,6 +90,9 @@ pub enum Protocol {
 pub struct ForwardConfig {
     /// `host:port` or `http://host:port` each, `https://host:port` with TLS. Their load is shared. Not used where they are discovered.
     pub addresses: Vec<String>,
+    /// A topic in the place of addresses.
+    #[cfg(feature = "kafka")]
+    pub topic: Option<ForwardKafka>,
     /// With it, all of them are spoken to by TLS.
     pub tls: Option<Connector>,
     /// How metrics travel.
@@ -104,6 +112,8 @@ impl Default for ForwardConfig {
     fn default() -> Self {
         Self {
             addresses: Vec::new(),
+            #[cfg(feature = "kafka")]
+            topic: None,
             tls: None,
             protocol: Protocol::default(),
             timeout: Duration::from_secs(10),
@@ -117,6 +127,17 @@ impl Default for ForwardConfig {
                 bytes: 64 << 20,
             },
         }
+    }
+}
+
+impl ForwardConfig {
+    /// Whether it names anybody.
+    fn names_nobody(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        if self.topic.is_some() {
+            return false;
+        }
+        self.addresses.is_empty()
     }
 }
 
@@ -141,7 +162,7 @@ pub struct Forwarder {
 impl Forwarder {
     /// Checks the addresses and starts, within a tokio runtime. Connections are made when there is something to send.
     pub fn start(config: ForwardConfig) -> Result<Self, AddressError> {
-        if config.addresses.is_empty() {
+        if config.names_nobody() {
             return Err(AddressError::None);
         }
         Self::begin(config)
@@ -187,7 +208,7 @@ impl Forwarder {
         let mut config = config.clone();
         if self.discovering.is_some() {
             config.addresses.clone_from(&in_force.addresses);
-        } else if config.addresses.is_empty() {
+        } else if config.names_nobody() {
             return Err(AddressError::None);
         }
         change(&self.shared, &mut in_force, config)
@@ -352,11 +373,37 @@ fn settings(config: &ForwardConfig, before: Option<&Pool>) -> Result<Settings, A
             bytes: STREAM_BYTES,
         },
     };
+    #[cfg(feature = "kafka")]
+    let (destinations, limits) = match &config.topic {
+        None => (destinations, limits),
+        Some(topic) => (
+            vec![writer(topic, first, config.timeout, before)?],
+            BatchLimits {
+                bytes: config.batch.bytes.min(kafka::MESSAGE_BYTES),
+                ..config.batch
+            },
+        ),
+    };
     Ok(Settings {
         pool: Arc::new(Pool::new(destinations, config.at_once)),
         limits,
         retention: config.retention,
     })
+}
+
+/// The one of the pool `before`, or a new one.
+#[cfg(feature = "kafka")]
+fn writer(
+    topic: &ForwardKafka,
+    place: usize,
+    timeout: Duration,
+    before: Option<&Pool>,
+) -> Result<Arc<Destination>, AddressError> {
+    let name = kafka::KafkaLink::name(topic);
+    match before.and_then(|before| before.named(&name)) {
+        Some(known) => Ok(known),
+        None => Destination::topic(place, topic, timeout).map(Arc::new),
+    }
 }
 
 fn unix_milliseconds(time: SystemTime) -> u64 {

@@ -91,7 +91,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn new(fate: Fate, cause: &'static str, detail: impl ToString) -> Self {
+    pub(super) fn new(fate: Fate, cause: &'static str, detail: impl ToString) -> Self {
         Self {
             fate,
             repeats: Repeats::Unsaid,

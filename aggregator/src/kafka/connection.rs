@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tributary_node::config::{Problems, Secret};
 use tributary_node::tls::{ClientTls, PemGiven};
 
@@ -15,7 +15,7 @@ use tributary_node::tls::{ClientTls, PemGiven};
 pub(crate) type Properties = BTreeMap<String, Scalar>;
 
 /// A property's value.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Scalar {
     Bool(bool),
@@ -25,7 +25,7 @@ pub(crate) enum Scalar {
 }
 
 /// How we say who we are.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SaslConfig {
     /// `PLAIN` (the default), `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`. All but `PLAIN` need a build with the feature `kafka-tls`. `PLAIN` without
@@ -51,7 +51,7 @@ pub(crate) struct SaslConfig {
 }
 
 /// The kinds of proof.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Mechanism {
     /// Name and password as they are.
     #[default]

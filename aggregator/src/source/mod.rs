@@ -17,8 +17,10 @@ pub mod registry;
 mod running;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 pub use config::SourceConfig;
@@ -65,6 +67,24 @@ pub trait PointIntake: Send + Sync {
     fn hurry(&self) {}
 }
 
+/// What some other process has forwarded.
+#[derive(Debug, Clone)]
+pub struct Forwarded {
+    /// A `forwardrpc.MetricList`, framed right.
+    pub list: Bytes,
+    /// How many metrics it has.
+    pub metrics: u32,
+    /// When it was flushed, if that is known.
+    pub flushed_at: Option<SystemTime>,
+}
+
+/// Where a source puts what others have forwarded, for it to be forwarded as it is.
+pub trait Relay: Send + Sync {
+    /// Hands it over without waiting. The receipt is over when proxies have taken all of it for good; what it says is lost, and was not refused, can be
+    /// handed over again: globals recognise what they have merged of it.
+    fn relay(&self, forwarded: Forwarded, receipt: Receipt);
+}
+
 /// Where a source's yield goes.
 #[derive(Clone)]
 pub struct Outlets {
@@ -72,6 +92,8 @@ pub struct Outlets {
     pub points: Arc<dyn PointIntake>,
     /// Makes an intake for samples, which are aggregated: one for each task that reads.
     pub samples: Arc<dyn Fn() -> Box<dyn Intake> + Send + Sync>,
+    /// For what others have forwarded; `None` where nothing is forwarded.
+    pub forward: Option<Arc<dyn Relay>>,
 }
 
 /// A source whose addresses are open, and which has taken nothing yet.

@@ -38,6 +38,11 @@ pub trait Build: DeserializeOwned + JsonSchema + Send + 'static {
         Vec::new()
     }
 
+    /// Whether it hands over what others have forwarded, to be forwarded to proxies.
+    fn forwards(&self) -> bool {
+        false
+    }
+
     /// Opens the addresses and files that the source cannot do without; takes nothing yet. `name` is the configured one. The error starts with the
     /// key that is to blame.
     async fn open(self, name: &str) -> Result<Box<dyn Source>, String>;
@@ -56,6 +61,7 @@ pub struct Kind {
     pub guide: &'static str,
     open: OpenFn,
     check: fn(&Value) -> Vec<String>,
+    forwards: fn(&Value) -> bool,
     schema: fn() -> Schema,
 }
 
@@ -67,6 +73,9 @@ impl Kind {
             guide: C::GUIDE,
             open: |name, config| Box::pin(open_from::<C>(name, config)),
             check: check_as::<C>,
+            forwards: |config| {
+                options::checked(config, C::problems).is_ok_and(|config| config.forwards())
+            },
             schema: || schemars::schema_for!(C),
         }
     }
@@ -74,6 +83,11 @@ impl Kind {
     /// The JSON schema of the kind's `config`, with the documentation of each key.
     pub fn schema(&self) -> Schema {
         (self.schema)()
+    }
+
+    /// Whether a source with such a `config` needs proxies to forward to; see [`Build::forwards`].
+    pub fn forwards(&self, config: &Value) -> bool {
+        (self.forwards)(config)
     }
 
     /// All problems of a `config` of this kind, each starting with its key.

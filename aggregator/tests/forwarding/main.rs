@@ -14,7 +14,10 @@ mod global;
 mod import;
 mod once;
 mod proxy;
+mod relayed;
 mod repeats;
+#[cfg(feature = "kafka")]
+mod topic;
 mod upstream;
 
 use std::time::Duration;

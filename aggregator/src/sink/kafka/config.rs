@@ -7,7 +7,8 @@ use tributary_node::config::{Duration, OneOrMany};
 use tributary_node::tls::ClientTls;
 
 use super::Kafka;
-use crate::kafka::{Connection, Properties, SaslConfig};
+use crate::kafka::producer::{LONGEST_TOPIC, OWNED, fits_topic};
+use crate::kafka::{Compression, Connection, Properties, SaslConfig};
 use crate::sink::{Sink, registry};
 
 /// Writes points to topics of Kafka. What is written as `tributary-json` a source `kafka` reads back as the same points, so that Kafka can be the buffer
@@ -59,39 +60,6 @@ pub(super) enum Format {
     Carbon,
 }
 
-/// How batches are compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Compression {
-    /// Not at all.
-    None,
-    /// Slow, and known to all.
-    Gzip,
-    /// Quick.
-    Snappy,
-    /// Quick.
-    #[default]
-    Lz4,
-    /// Small.
-    Zstd,
-}
-
-/// Properties on which what we promise depends.
-const OWNED: [&str; 9] = [
-    "acks",
-    "request.required.acks",
-    "enable.idempotence",
-    "compression.codec",
-    "compression.type",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "transactional.id",
-    "delivery.report.only.error",
-];
-
-/// The most of a topic's name.
-const LONGEST_TOPIC: usize = 249;
-
 impl Default for KafkaConfig {
     fn default() -> Self {
         Self {
@@ -104,18 +72,6 @@ impl Default for KafkaConfig {
             tls: ClientTls::default(),
             sasl: None,
             properties: Properties::default(),
-        }
-    }
-}
-
-impl Compression {
-    fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Snappy => "snappy",
-            Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
         }
     }
 }
@@ -134,35 +90,18 @@ impl KafkaConfig {
 
     /// What the producer is made of. The error starts with the key that is to blame.
     pub(super) fn producer(&self) -> Result<ClientConfig, String> {
-        let mut config = self.connection().client_config()?;
-        config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("compression.codec", self.compression.name())
-            .set(
-                "message.timeout.ms",
-                self.timeout.get().as_millis().to_string(),
-            );
-        for (property, default) in [
-            // As Kafka's own clients place a key, so that several kinds of producers agree.
-            ("partitioner", "murmur2_random"),
-            // librdkafka's own default is 1 GB.
-            ("queue.buffering.max.kbytes", "65536"),
-        ] {
-            if !self.properties.contains_key(property) {
-                config.set(property, default);
-            }
-        }
-        Ok(config)
+        self.connection()
+            .producer(self.compression, self.timeout.get())
     }
 
     fn topic_problem(&self) -> Option<String> {
         let (before, after) = self.topic.split_once("{name}").unwrap_or((&self.topic, ""));
-        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if self.topic.is_empty() {
             return Some("topic: is empty".to_owned());
         }
-        let good = [before, after].iter().all(|part| part.chars().all(fits));
+        let good = [before, after]
+            .iter()
+            .all(|part| part.chars().all(fits_topic));
         (!good || self.topic.len() > LONGEST_TOPIC).then(|| {
             format!(
                 "topic: `{}` is no topic's name: up to 249 of the characters a-z A-Z 0-9 . _ -, and `{{name}}` once",
@@ -178,13 +117,12 @@ impl KafkaConfig {
             topic.push_str(template);
             return;
         };
-        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let room = LONGEST_TOPIC.saturating_sub(before.len() + after.len());
         topic.push_str(before);
         topic.extend(
             name.chars()
                 .take(room)
-                .map(|c| if fits(c) { c } else { '_' }),
+                .map(|c| if fits_topic(c) { c } else { '_' }),
         );
         topic.push_str(after);
     }

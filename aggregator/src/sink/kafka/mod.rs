@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 use tokio::task::coop::consume_budget;
@@ -30,6 +30,7 @@ pub(super) use config::KafkaConfig;
 use self::message::{Encoder, Message};
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::kafka::producer::{is_full, is_refusal};
 use crate::kafka::{Health, Monitor, SaslConfig};
 use crate::metrics;
 use crate::point::{Batch, Point};
@@ -299,24 +300,4 @@ fn producer(
     config
         .create_with_context(monitor)
         .map_err(|error| error.to_string())
-}
-
-fn is_full(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
-}
-
-/// Whether the message itself is what brokers, or librdkafka, do not take.
-fn is_refusal(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::InvalidMessage
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::InvalidRecord
-                | RDKafkaErrorCode::InvalidTimestamp
-                | RDKafkaErrorCode::InvalidTopic
-                | RDKafkaErrorCode::PolicyViolation
-        )
-    )
 }

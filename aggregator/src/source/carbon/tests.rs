@@ -90,6 +90,7 @@ fn run(config: Value, peers: impl FnOnce(&Ports, &Basket) + Send) -> Outcome {
     let outlets = Outlets {
         points: Arc::clone(&basket) as Arc<dyn PointIntake>,
         samples: Arc::new(move || Box::new(Samples(Arc::clone(&samples)))),
+        forward: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -15,6 +15,7 @@ use super::Kafka;
 use super::format::Name;
 use super::topics::is_pattern;
 use crate::enrich::cloudfoundry::CloudFoundryConfig;
+use crate::kafka::producer::topic_problem;
 use crate::kafka::{Connection, Properties, SaslConfig};
 use crate::source::{Source, registry};
 
@@ -212,7 +213,7 @@ impl KafkaConfig {
         }
         for topic in self.topics.keys() {
             if !is_pattern(topic) {
-                problems.extend(name_problem(topic).map(|what| format!("topics: {what}")));
+                problems.extend(topic_problem(topic).map(|what| format!("topics: {what}")));
             } else if let Err(error) = Regex::new(topic) {
                 problems.push(format!(
                     "topics: `{topic}` is no regular expression: {error}"
@@ -233,7 +234,7 @@ impl KafkaConfig {
             }
             (Some(topic), None) => {
                 problems
-                    .extend(name_problem(topic).map(|what| format!("dead_letter.topic: {what}")));
+                    .extend(topic_problem(topic).map(|what| format!("dead_letter.topic: {what}")));
                 let reads = |known: &String| match is_pattern(known) {
                     true => Regex::new(known).is_ok_and(|pattern| pattern.is_match(topic)),
                     false => known == topic,
@@ -250,7 +251,6 @@ impl KafkaConfig {
     }
 }
 
-/// What is wrong with a topic's name, by Kafka's rules.
 impl KafkaConfig {
     fn cloudfoundry_problems(&self) -> Vec<String> {
         let wanted = self.topics.values().any(|name| *name == Name::Dropsonde);
@@ -267,18 +267,6 @@ impl KafkaConfig {
             None => Vec::new(),
         }
     }
-}
-
-fn name_problem(topic: &str) -> Option<String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let wrong = topic.is_empty()
-        || topic.len() > 249
-        || topic == "."
-        || topic == ".."
-        || !topic.chars().all(fits);
-    wrong.then(|| {
-        format!("`{topic}` is no topic's name: 1 to 249 of the characters a-z A-Z 0-9 . _ -")
-    })
 }
 
 fn millis(duration: Duration) -> String {
@@ -322,6 +310,10 @@ impl registry::Build for KafkaConfig {
             ));
         }
         problems
+    }
+
+    fn forwards(&self) -> bool {
+        self.topics.values().any(|name| *name == Name::MetricList)
     }
 
     async fn open(self, name: &str) -> Result<Box<dyn Source>, String> {

@@ -4,8 +4,9 @@
 //! (the [`pipeline`]), and each batch waits for its fate in a task of its own. The [`ledger`] knows up to where each partition is done.
 //!
 //! What always holds:
-//! - An offset is committed only after every sink has written, or for good refused, the points of all messages before it; messages that nobody can read, and
-//!   those with nothing in them, count as written. So each message is stored at least once, whatever ends and when.
+//! - An offset is committed only after every sink has written, or for good refused, the points of all messages before it, and globals have merged what was
+//!   forwarded in them; messages that nobody can read, and those with nothing in them, count as written. So each message is stored at least once, whatever
+//!   ends and when.
 //! - What is read and has no fate is bounded. At the bound partitions are paused; the thread goes on polling, and the membership goes on.
 //! - What a sink's queue had no room for is read again, after a pause, and with less at once.
 //! - A fate that comes after its partition went to another member commits nothing.

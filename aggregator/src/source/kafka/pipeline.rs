@@ -1,4 +1,4 @@
-//! From batches of messages to points, and what becomes of those.
+//! From batches of messages to points and forwarded metrics, and what becomes of those.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use super::format::{Format, Message, Poison, Reading, Readings};
 use super::{Batch, Read, Shared};
 use crate::preset::stats;
 use crate::receipt::{Pending, Receipt};
-use crate::source::Outlets;
+use crate::source::{Forwarded, Outlets};
 
 pub(super) struct Pipeline {
     pub(super) shared: Arc<Shared>,
@@ -39,6 +39,7 @@ impl Pipeline {
         } = batch;
         let mut at_once = messages.len();
         let mut points = Vec::new();
+        let mut forwarded = Vec::new();
         let mut letters = Vec::new();
         let mut laters = Vec::new();
         let mut stored = 0;
@@ -60,22 +61,28 @@ impl Pipeline {
             for ((key, message), reading) in keys.iter().zip(&messages).zip(each) {
                 let Reading {
                     points: more,
+                    forwarded: list,
                     poison,
                 } = reading;
-                stored += u64::from(!more.is_empty());
+                stored += u64::from(!more.is_empty() || list.is_some());
                 points.extend(more);
+                forwarded.extend(list);
                 for poison in poison {
                     self.poison(key, message, &poison, &mut letters);
                 }
             }
         }
-        let count = points.len();
+        let metrics = forwarded.iter().map(|list| list.metrics as usize);
+        let count = points.len() + metrics.sum::<usize>();
         self.shared.state().ledger.read(&mut ticket, count);
         let (receipt, pending) = Receipt::new();
         if count > 0 {
             stats::note_handed(stored);
+        }
+        if !points.is_empty() {
             self.outlets.points.pass(points, receipt.clone());
         }
+        self.forward(forwarded, &receipt);
         drop(receipt);
         let (shared, events) = (Arc::clone(&self.shared), Arc::clone(&self.events));
         let dead_letters = Arc::clone(&self.dead_letters);
@@ -125,6 +132,16 @@ impl Pipeline {
             shared.settled.notify_all();
         };
         tokio::spawn(async move { abandoned.run_until_cancelled(settle).await });
+    }
+
+    fn forward(&self, lists: Vec<Forwarded>, receipt: &Receipt) {
+        for list in lists {
+            match &self.outlets.forward {
+                Some(forward) => forward.relay(list, receipt.clone()),
+                // The settings are checked: what is read is forwarded somewhere.
+                None => receipt.lose(list.metrics as usize),
+            }
+        }
     }
 
     fn poison(

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -240,7 +241,7 @@ impl Reading<'_> {
                 offset: message.offset(),
                 timestamp: message.timestamp().to_millis(),
                 key: message.key().map(<[u8]>::to_vec),
-                payload: payload.to_vec(),
+                payload: Bytes::copy_from_slice(payload),
             },
             by: Arc::clone(by),
         });

@@ -43,6 +43,7 @@ async fn start(max_message: &str) -> Running {
     let outlets = Outlets {
         points: Arc::new(Nowhere),
         samples: Arc::new(move || Box::new(samples.writer())),
+        forward: None,
     };
     let stop = CancellationToken::new();
     let task = tokio::spawn(Box::new(source).run(outlets, stop.clone()));

@@ -243,6 +243,7 @@ async fn who_comes_when_the_sinks_are_about_to_go_is_refused_and_may_come_again(
     let outlets = crate::source::Outlets {
         points: std::sync::Arc::clone(&collected) as _,
         samples: std::sync::Arc::new(|| unreachable!("Flux has no samples")),
+        forward: None,
     };
     let intake = Intake::new(&config, outlets, Some(memory), None, &mut remembered);
     let intake = std::sync::Arc::new(intake);

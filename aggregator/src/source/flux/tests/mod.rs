@@ -88,6 +88,7 @@ impl Served {
         let outlets = Outlets {
             points: Arc::clone(&collected) as Arc<dyn PointIntake>,
             samples: Arc::new(|| unreachable!("Flux has no samples")),
+            forward: None,
         };
         let stop = CancellationToken::new();
         let now = Arc::new(std::sync::atomic::AtomicI64::new(NOW));

@@ -1,20 +1,23 @@
-//! From a message's bytes to points.
+//! From a message's bytes to points, or to what is forwarded.
 
 mod carbon;
 mod dropsonde;
 mod json;
+mod metric_list;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::enrich::cloudfoundry::Enricher;
 use crate::point::Point;
+use crate::source::Forwarded;
 
 /// What the messages of a topic are. A further one is a name here, an arm in [`Name::reader`], and a [`Format`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -29,6 +32,10 @@ pub(super) enum Name {
     /// Finished points as JSON lines: what the sink `kafka` writes.
     #[serde(rename = "tributary-json")]
     TributaryJson,
+    /// What agents have forwarded: what `forward_kafka` writes, a `forwardrpc.MetricList` of Veneur's protocol to a message. It goes on to the proxies that
+    /// `forward_address` names, or that are discovered, as it is, and counts as done once its globals have merged it.
+    #[serde(rename = "metric-list")]
+    MetricList,
 }
 
 impl Name {
@@ -44,6 +51,7 @@ impl Name {
                 Arc::new(dropsonde::Dropsonde(Arc::clone(enricher)))
             }
             Self::TributaryJson => Arc::new(json::TributaryJson),
+            Self::MetricList => Arc::new(metric_list::MetricList),
         })
     }
 }
@@ -58,14 +66,16 @@ pub(super) struct Message {
     pub(super) timestamp: Option<i64>,
     pub(super) key: Option<Vec<u8>>,
     /// Empty for a message without one.
-    pub(super) payload: Vec<u8>,
+    pub(super) payload: Bytes,
 }
 
-/// What a message turned out to be. Neither points nor poison: there is nothing in it to store, and it counts as done.
+/// What a message turned out to be. Nothing of all that: there is nothing in it to store, and it counts as done.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// In the order in which sinks are to write them, with finite values.
     pub(super) points: Vec<Point>,
+    /// What others have forwarded, to be forwarded as it is.
+    pub(super) forwarded: Option<Forwarded>,
     /// What could not be read.
     pub(super) poison: Vec<Poison>,
 }
@@ -152,7 +162,7 @@ mod tests {
             offset: 0,
             timestamp: None,
             key: None,
-            payload: payload.to_vec(),
+            payload: Bytes::copy_from_slice(payload),
         };
         name.reader(None)
             .unwrap()
