@@ -7,6 +7,7 @@ pub mod app;
 mod clock;
 pub mod config;
 pub mod dropsonde;
+mod endpoint;
 pub mod enrich;
 pub mod flush;
 pub mod forward;
