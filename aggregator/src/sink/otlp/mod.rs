@@ -42,6 +42,7 @@ use super::backoff::Backoff;
 use super::unfinished::Unfinished;
 use super::{Amount, Sink, SinkError};
 use crate::point::Batch;
+use crate::secret_file;
 
 pub use config::{Compression, Histograms, OtlpConfig, Protocol, Temporality};
 
@@ -87,9 +88,9 @@ impl Otlp {
         let mut headers = self.headers.clone();
         for (name, file) in &self.header_files {
             let wrong = |what: &str| format!("header_files.{name}: {}: {what}", file.display());
-            let text = tokio::fs::read_to_string(file).await;
-            let text = text.map_err(|error| wrong(&error.to_string()))?;
-            let mut value = HeaderValue::from_str(text.trim())
+            let secret = secret_file::read(file).await;
+            let secret = secret.map_err(|error| wrong(&error.to_string()))?;
+            let mut value = HeaderValue::from_str(secret.expose())
                 .map_err(|_| wrong("has characters that no header can have"))?;
             value.set_sensitive(true);
             headers.insert(header_name("header_files", name)?, value);
