@@ -4,6 +4,7 @@
 //! and a sink never names a source: both know only [`sample`]s and [`point`]s.
 
 pub mod app;
+mod backoff;
 mod clock;
 pub mod config;
 pub mod dropsonde;

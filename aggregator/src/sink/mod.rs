@@ -11,7 +11,6 @@
 //!
 //! A new sink is one file (or folder) with a config struct that is a [`registry::Build`], and one line in [`registry`].
 
-mod backoff;
 pub mod blueflood;
 pub mod config;
 pub mod datadog;

@@ -35,10 +35,10 @@ use self::happened::Events;
 use self::keystone::{LoginError, Token};
 use self::session::Session;
 use self::work::{View, Work};
-use super::backoff::Backoff;
 use super::http::{Client, Reply};
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::point::{Batch, Timestamp};
 
 pub use config::BluefloodConfig;

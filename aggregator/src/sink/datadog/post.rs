@@ -15,8 +15,8 @@ use super::answer::{self, Answer};
 use super::body::Route;
 use super::config::{DatadogConfig, Encoding};
 use super::happened::Events;
+use crate::backoff::Backoff;
 use crate::secret_file;
-use crate::sink::backoff::Backoff;
 use crate::sink::http::Client;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

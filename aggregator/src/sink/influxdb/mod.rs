@@ -38,10 +38,10 @@ use self::answer::Answer;
 use self::happened::Events;
 use self::line::LineWriter;
 use self::work::{Body, View, Work};
-use super::backoff::Backoff;
 use super::http::{Client, NoReply, Reply};
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::point::Batch;
 use crate::secret_file;
 

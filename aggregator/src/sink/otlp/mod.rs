@@ -38,9 +38,9 @@ use self::happened::Events;
 use self::request::{Format, Place};
 use self::totals::Totals;
 use self::transport::Transport;
-use super::backoff::Backoff;
 use super::unfinished::Unfinished;
 use super::{Amount, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::point::Batch;
 use crate::secret_file;
 
