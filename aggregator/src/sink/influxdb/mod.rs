@@ -330,15 +330,7 @@ impl Sink for Influx {
         if work.lost.total() == 0 {
             return Ok(Amount::of(batch) - work.skipped);
         }
-        Err(SinkError::Fatal {
-            reason: format!(
-                "{}: {} of {} points and events were refused for good, some with: {}",
-                self.client.uri(),
-                work.lost.total(),
-                Amount::of(batch).total(),
-                work.reason
-            ),
-            lost: work.lost,
-        })
+        let place = self.client.uri();
+        Err(SinkError::refused(place, work.lost, batch, &work.reason))
     }
 }

@@ -163,20 +163,11 @@ impl Sink for Otlp {
             }
             return Err(error);
         }
-        let amount = |points| Amount { points, events: 0 };
         if progress.lost == 0 {
-            return Ok(amount(progress.written));
+            return Ok(Amount::points(progress.written));
         }
-        Err(SinkError::Fatal {
-            reason: format!(
-                "{}: {} of {} points were refused for good, the last with: {}",
-                self.transport.uri(),
-                progress.lost,
-                batch.points.len(),
-                progress.said
-            ),
-            lost: amount(progress.lost),
-        })
+        let (place, lost) = (self.transport.uri(), Amount::points(progress.lost));
+        Err(SinkError::refused(place, lost, batch, &progress.said))
     }
 }
 
