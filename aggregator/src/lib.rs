@@ -4,9 +4,11 @@
 //! and a sink never names a source: both know only [`sample`]s and [`point`]s.
 
 pub mod app;
+mod backoff;
 mod clock;
 pub mod config;
 pub mod dropsonde;
+mod endpoint;
 pub mod enrich;
 pub mod flush;
 pub mod forward;

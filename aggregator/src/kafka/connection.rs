@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use tributary_node::config::{Problems, Secret};
 use tributary_node::tls::{ClientTls, PemGiven};
 
+use crate::secret_file;
+
 /// Further properties of librdkafka, by their names there.
 pub(crate) type Properties = BTreeMap<String, Scalar>;
 
@@ -164,12 +166,11 @@ impl SaslConfig {
         problems
     }
 
-    fn password(&self) -> Result<String, String> {
+    fn password(&self) -> Result<Secret, String> {
         match &self.password_file {
-            Some(path) => std::fs::read_to_string(path)
-                .map(|text| text.trim().to_owned())
+            Some(path) => secret_file::read_blocking(path)
                 .map_err(|error| format!("sasl.password_file: {}: {error}", path.display())),
-            None => Ok(self.password.expose().to_owned()),
+            None => Ok(self.password.clone()),
         }
     }
 }
@@ -281,7 +282,7 @@ impl Connection<'_> {
             if sasl.mechanism != Mechanism::OauthBearer {
                 config
                     .set("sasl.username", &sasl.user)
-                    .set("sasl.password", sasl.password()?);
+                    .set("sasl.password", sasl.password()?.expose());
             }
         }
         for (name, value) in self.properties {

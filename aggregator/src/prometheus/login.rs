@@ -1,5 +1,6 @@
 //! Logins in a request's `Authorization`, with the keys that Prometheus and Veneur have for them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -8,6 +9,8 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tributary_node::config::Secret;
+
+use crate::secret_file;
 
 /// A user and a password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -119,8 +122,8 @@ impl Login {
         let secret = match &self.secret {
             Source::Given(secret) => secret.clone(),
             Source::File(path) => {
-                let text = tokio::fs::read_to_string(path).await;
-                first_line(path, text)?
+                let read = secret_file::read_first_line(path).await;
+                read.map_err(|error| unread(path, &error))?
             }
         };
         let text = match &self.scheme {
@@ -146,20 +149,18 @@ impl Source {
     }
 }
 
-/// A secret out of what was read of a file.
-fn first_line(path: &Path, text: std::io::Result<String>) -> Result<Secret, String> {
-    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
-    match text.lines().next().map(str::trim) {
-        None | Some("") => Err(format!("{}: its first line is empty", path.display())),
-        Some(line) => Ok(Secret::new(line)),
-    }
+fn unread(file: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", file.display())
 }
 
 /// The secret, given or in a file.
 pub(crate) fn read_secret(given: &Secret, file: &Path) -> Result<Secret, String> {
     match file.as_os_str().is_empty() {
         true => Ok(given.clone()),
-        false => first_line(file, std::fs::read_to_string(file)),
+        false => {
+            let read = secret_file::read_first_line_blocking(file);
+            read.map_err(|error| unread(file, &error))
+        }
     }
 }
 
@@ -168,7 +169,7 @@ pub(crate) fn one_of(key: &str, secret: &Secret, file: &Path) -> Option<String> 
     match (secret.is_empty(), file.as_os_str().is_empty()) {
         (true, true) => Some(format!("{key}: neither it nor its `_file` is set")),
         (false, false) => Some(format!("{key}: is set, and its `_file` as well")),
-        (true, false) => first_line(file, std::fs::read_to_string(file))
+        (true, false) => read_secret(secret, file)
             .err()
             .map(|error| format!("{key}_file: {error}")),
         _ => None,

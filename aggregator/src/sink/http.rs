@@ -48,33 +48,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Servers close idle connections sooner or later; this is sooner than most.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A URL that requests can go to; `like` is an example of one, and `login` says what takes the place of a user in it.
-pub(super) fn endpoint(url: &str, tls: &ClientTls, like: &str, login: &str) -> Result<Uri, String> {
-    // Not the URL itself: there may be a password in it.
-    let uri: Uri = url
-        .parse()
-        .map_err(|error| format!("is no URL, write it like {like}: {error}"))?;
-    let Some(authority) = uri.authority() else {
-        return Err(format!("has no host, write it like {like}"));
-    };
-    if authority.as_str().contains('@') {
-        return Err(format!(
-            "holds a user, which would be seen in logs; use `{login}`"
-        ));
-    }
-    if uri.query().is_some() {
-        return Err("has a `?`, which is not kept".to_owned());
-    }
-    match (uri.scheme_str(), tls.enabled) {
-        (Some("http"), _) if tls.is_on() => {
-            Err("is http, and `tls` is set: write https".to_owned())
-        }
-        (Some("https"), Some(false)) => Err("is https, and `tls.enabled` is false".to_owned()),
-        (Some("http" | "https"), _) => Ok(uri),
-        _ => Err(format!("is neither http nor https, write it like {like}")),
-    }
-}
-
 /// A name as a segment of a path.
 pub(super) fn encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());

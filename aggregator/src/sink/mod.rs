@@ -11,7 +11,6 @@
 //!
 //! A new sink is one file (or folder) with a config struct that is a [`registry::Build`], and one line in [`registry`].
 
-mod backoff;
 pub mod blueflood;
 pub mod config;
 pub mod datadog;
@@ -41,6 +40,7 @@ pub mod statsd;
 mod text;
 mod unfinished;
 
+use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
@@ -123,7 +123,27 @@ pub struct Amount {
     pub events: usize,
 }
 
+impl SinkError {
+    /// Some of a batch was refused for good, and the rest was written; `said` is why, of one of those that were refused.
+    fn refused(place: impl fmt::Display, lost: Amount, batch: &Batch, said: &str) -> Self {
+        let all = Amount::of(batch);
+        let mut share = format!("{} of {} points", lost.points, all.points);
+        if lost.events > 0 {
+            share.push_str(&format!(" and {} of {} events", lost.events, all.events));
+        }
+        Self::Fatal {
+            reason: format!("{place}: {share} were refused for good, one with: {said}"),
+            lost,
+        }
+    }
+}
+
 impl Amount {
+    /// So many points, and no events.
+    pub fn points(points: usize) -> Self {
+        Self { points, events: 0 }
+    }
+
     /// All that is in a batch.
     pub fn of(batch: &Batch) -> Self {
         Self {

@@ -12,9 +12,9 @@ use super::app::App;
 use super::client::{Client, Reply};
 use super::config::CloudFoundryConfig;
 use super::happened::Events;
-use super::pace::pause;
 use super::session::{Session, on};
 use super::{v2, v3};
+use crate::backoff;
 use crate::dropsonde::Guid;
 
 /// The Cloud Controller.
@@ -196,7 +196,7 @@ impl Api {
             };
             let wait = match failed.again {
                 Again::Never => return Err(failed),
-                Again::Soon => pause(FIRST_PAUSE, LONGEST_PAUSE, tries - 1),
+                Again::Soon => backoff::after(FIRST_PAUSE, LONGEST_PAUSE, tries - 1),
                 Again::After(wait) => wait,
             };
             if tries == TRIES || wait > self.client.timeout() {

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use tributary_node::config::{Duration, Problems, Secret};
 use tributary_node::tls::ClientTls;
 
+use crate::endpoint;
+
 /// Where Cloud Foundry's names of applications, spaces and organizations come from.
 ///
 /// The login is the first of these that is set: `token`, `client_id`, `user`. What it may read decides which applications are known: an auditor of
@@ -252,27 +254,10 @@ impl CloudFoundryConfig {
 
     /// Where the API is.
     pub(super) fn base(&self) -> Result<Uri, String> {
-        // Not the URL itself: there may be a password in it.
-        let uri: Uri = self
-            .api
-            .parse()
-            .map_err(|error| format!("is no URL, write it like https://api.example: {error}"))?;
-        let Some(authority) = uri.authority() else {
-            return Err("has no host, write it like https://api.example".to_owned());
-        };
-        if authority.as_str().contains('@') {
-            return Err("holds a user, which would be seen in logs; use `user`".to_owned());
-        }
+        let uri = endpoint::parse(&self.api, &self.tls, "https://api.example", "user")?;
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err("has a path, which is not kept".to_owned());
         }
-        match (uri.scheme_str(), self.tls.enabled) {
-            (Some("http"), _) if self.tls.is_on() => {
-                Err("is http, and `tls` is set: write https".to_owned())
-            }
-            (Some("https"), Some(false)) => Err("is https, and `tls.enabled` is false".to_owned()),
-            (Some("http" | "https"), _) => Ok(uri),
-            _ => Err("is neither http nor https, write it like https://api.example".to_owned()),
-        }
+        Ok(uri)
     }
 }

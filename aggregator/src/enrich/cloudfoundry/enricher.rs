@@ -8,8 +8,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::{CloudFoundryConfig, OnUnavailable};
 use super::flights::{Looked, Outcome, Shared};
-use super::pace::{pause, spread};
 use super::stats::Stats;
+use crate::backoff;
 use crate::dropsonde::Event;
 use crate::point::Point;
 
@@ -184,7 +184,7 @@ impl Enricher {
             missing.retain(|guid| matches!(answers.get(guid), Some(Outcome::Unavailable)));
             drop(waiting.take());
             waiting = Some(shared.events.waiting(left));
-            let wait = pause(FIRST_PAUSE, LONGEST_PAUSE, rounds);
+            let wait = backoff::after(FIRST_PAUSE, LONGEST_PAUSE, rounds);
             rounds = rounds.saturating_add(1);
             let waited = shared.stop.run_until_cancelled(sleep(wait)).await;
             if waited.is_none() {
@@ -214,7 +214,7 @@ async fn refresh(shared: Arc<Shared>) {
         let listed = shared.api.list(most, |apps| shared.merge(apps)).await;
         let wait = match &listed {
             Ok(_) => every,
-            Err(_) => pause(LIST_AGAIN.min(every), every, failures),
+            Err(_) => backoff::after(LIST_AGAIN.min(every), every, failures),
         };
         failures = if listed.is_ok() { 0 } else { failures + 1 };
         shared.events.refreshed(listed.ok());
@@ -235,6 +235,25 @@ async fn expire(shared: Arc<Shared>) {
         tokio::select! {
             _ = apps.tick() => shared.expire(),
             _ = unknown.tick() => shared.expire_unknown(),
+        }
+    }
+}
+
+/// A time with up to a tenth more or less.
+fn spread(time: Duration) -> Duration {
+    time.mul_f64(0.9 + fastrand::f64() / 5.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_spread_by_a_tenth() {
+        let second = Duration::from_secs(1);
+        for _ in 0..100 {
+            let time = spread(10 * second);
+            assert!(time >= 9 * second && time <= 11 * second, "{time:?}");
         }
     }
 }

@@ -17,7 +17,6 @@ mod config;
 mod enricher;
 mod flights;
 mod happened;
-mod pace;
 mod session;
 mod stats;
 mod v2;

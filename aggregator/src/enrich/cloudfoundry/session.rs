@@ -18,7 +18,7 @@ use super::api::{Again, Failed};
 use super::client::{Client, NoReply, Reply};
 use super::config::CloudFoundryConfig;
 use super::happened::Events;
-use super::pace::pause;
+use crate::backoff;
 use crate::secret_file;
 
 /// A token that all requests share. It is got when the first one needs it, renewed some time before it ends, or when the Cloud Controller refuses it,
@@ -186,7 +186,8 @@ impl Session {
                         Again::Never => LONGEST_PAUSE_REFUSED,
                         _ => LONGEST_PAUSE,
                     };
-                    let wait = pause(FIRST_PAUSE, longest, state.failures).max(failed.asked());
+                    let wait =
+                        backoff::after(FIRST_PAUSE, longest, state.failures).max(failed.asked());
                     state.failures = state.failures.saturating_add(1);
                     state.barred = Some((Instant::now() + wait, failed.clone()));
                     failed

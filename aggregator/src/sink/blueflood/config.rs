@@ -10,8 +10,9 @@ use tributary_node::config::{Duration, Problems, Size};
 use tributary_node::tls::ClientTls;
 
 use super::Blueflood;
+use crate::endpoint;
 use crate::graphite::naming::{Naming, NamingConfig, TagStyle};
-use crate::sink::http::{encoded, endpoint};
+use crate::sink::http::encoded;
 use crate::sink::{Sink, registry};
 
 /// What Blueflood takes at most in one request, in bytes.
@@ -209,7 +210,7 @@ impl BluefloodConfig {
 
     /// Where points go.
     pub(super) fn ingest(&self) -> Result<Uri, String> {
-        let base = endpoint(&self.url, &self.tls, "http://host:19000", "keystone")
+        let base = endpoint::parse_base(&self.url, &self.tls, "http://host:19000", "keystone")
             .map_err(|what| format!("url: {what}"))?;
         let path = base.path().trim_end_matches('/');
         let path = format!("{path}/v2.0/{}/ingest", encoded(&self.tenant));
@@ -223,7 +224,7 @@ impl BluefloodConfig {
 impl KeystoneConfig {
     /// Where tokens are made.
     pub(super) fn endpoint(&self) -> Result<Uri, String> {
-        endpoint(&self.url, &self.tls, "http://host:19000", "keystone")
+        endpoint::parse_base(&self.url, &self.tls, "http://host:19000", "keystone")
             .map_err(|what| format!("keystone.url: {what}"))
     }
 

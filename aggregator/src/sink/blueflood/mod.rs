@@ -35,10 +35,10 @@ use self::happened::Events;
 use self::keystone::{LoginError, Token};
 use self::session::Session;
 use self::work::{View, Work};
-use super::backoff::Backoff;
 use super::http::{Client, Reply};
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::point::{Batch, Timestamp};
 
 pub use config::BluefloodConfig;
@@ -250,19 +250,10 @@ impl Sink for Blueflood {
                 after: Some(after),
             });
         }
-        let amount = |points| Amount { points, events: 0 };
         if work.lost == 0 {
-            return Ok(amount(work.written));
+            return Ok(Amount::points(work.written));
         }
-        Err(SinkError::Fatal {
-            reason: format!(
-                "{}: {} of {} points were refused for good, one with: {}",
-                self.client.uri(),
-                work.lost,
-                batch.points.len(),
-                work.reason
-            ),
-            lost: amount(work.lost),
-        })
+        let (place, lost) = (self.client.uri(), Amount::points(work.lost));
+        Err(SinkError::refused(place, lost, batch, &work.reason))
     }
 }

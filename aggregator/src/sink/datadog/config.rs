@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ::http::Uri;
-use ::http::uri::PathAndQuery;
+use http::Uri;
+use http::uri::PathAndQuery;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tributary_node::config::{Duration, Problems, Secret};
@@ -11,7 +11,8 @@ use tributary_node::tls::ClientTls;
 
 use super::Datadog;
 use super::body::Format;
-use crate::sink::{Sink, http, registry};
+use crate::endpoint;
+use crate::sink::{Sink, registry};
 
 /// Sends points, service checks and events to Datadog, or to what takes Datadog's API.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -150,7 +151,7 @@ impl DatadogConfig {
             (Some(_), Some(_)) => return Err("site: is set, and `api_hostname` as well".to_owned()),
         };
         let wrong = |what: String| format!("{key}: {what}");
-        let base = http::endpoint(&url, &self.tls, LIKE, "api_key").map_err(wrong)?;
+        let base = endpoint::parse_base(&url, &self.tls, LIKE, "api_key").map_err(wrong)?;
         let path = format!("{}{path}", base.path().trim_end_matches('/'));
         let mut parts = base.into_parts();
         let path = PathAndQuery::try_from(path).map_err(|error| wrong(error.to_string()))?;

@@ -89,15 +89,7 @@ impl Sink for Datadog {
         if work.lost.total() == 0 {
             return Ok(work.written);
         }
-        Err(SinkError::Fatal {
-            reason: format!(
-                "{}: {} points and {} events were refused for good, one with: {}",
-                self.post.place(),
-                work.lost.points,
-                work.lost.events,
-                work.reason
-            ),
-            lost: work.lost,
-        })
+        let place = self.post.place();
+        Err(SinkError::refused(place, work.lost, batch, &work.reason))
     }
 }

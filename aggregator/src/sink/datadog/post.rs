@@ -15,7 +15,8 @@ use super::answer::{self, Answer};
 use super::body::Route;
 use super::config::{DatadogConfig, Encoding};
 use super::happened::Events;
-use crate::sink::backoff::Backoff;
+use crate::backoff::Backoff;
+use crate::secret_file;
 use crate::sink::http::Client;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -81,17 +82,16 @@ impl Post {
         let Some(path) = &self.key_file else {
             return Ok(());
         };
-        let what = match tokio::fs::read_to_string(path).await {
-            Ok(text) if text.trim().is_empty() => "is empty".to_owned(),
-            Ok(text) => {
-                self.key = Secret::new(text.trim());
-                return Ok(());
+        match secret_file::read(path).await {
+            Ok(key) => {
+                self.key = key;
+                Ok(())
             }
-            Err(error) => format!("cannot be read: {error}"),
-        };
-        let reason = format!("api_key_file `{}` {what}", path.display());
-        let after = self.backoff.next(None);
-        Err(Pause { reason, after })
+            Err(error) => Err(Pause {
+                reason: format!("api_key_file: {}: {error}", path.display()),
+                after: self.backoff.next(None),
+            }),
+        }
     }
 
     /// A body as it is sent.

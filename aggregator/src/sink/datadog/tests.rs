@@ -310,7 +310,7 @@ async fn whatever_is_answered_each_point_is_taken_or_lost_once() {
                 ended => break ended,
             }
         };
-        let Err(SinkError::Fatal { lost, .. }) = ended else {
+        let Err(SinkError::Fatal { reason, lost }) = ended else {
             panic!("{script:?}: the bad ones are lost: {ended:?}");
         };
         let state = state.lock();
@@ -324,6 +324,11 @@ async fn whatever_is_answered_each_point_is_taken_or_lost_once() {
             "{script:?}: {taken} {lost:?}"
         );
         assert_eq!(lost.events, 1);
+        assert!(
+            reason.contains(&format!("{} of {}", lost.points, all.points))
+                && reason.contains(" points and 1 of 3 events were refused for good, one with: "),
+            "{reason}"
+        );
         assert!(!state.taken.contains_key("bad"));
         if script.is_empty() {
             assert_eq!(lost.points, 2);

@@ -19,6 +19,7 @@ use super::happened::{Connected, Failed, SpoolDamaged, SpoolFailed, SpoolOpened,
 use super::lane::Lane;
 use super::protocol::Protocol;
 use super::spool::{Oldest, Spool};
+use crate::backoff::Backoff;
 
 /// The hop by which failed handshakes are counted.
 pub(super) const HOP: &str = "graphite_tls";
@@ -81,7 +82,7 @@ impl Courier {
     /// Works until it is stopped. What waits in memory then is left there.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let (first, longest) = self.manner.pause;
-        let mut pause = first;
+        let mut backoff = Backoff::new(first, longest);
         while !stop.is_cancelled() {
             let connecting = stop.run_until_cancelled(self.connect());
             let why = match connecting.await {
@@ -97,7 +98,7 @@ impl Courier {
                     };
                     // One that takes connections only to close them is not asked without end.
                     if began.elapsed() > longest {
-                        pause = first;
+                        backoff.reset();
                     }
                     why
                 }
@@ -106,9 +107,8 @@ impl Courier {
             Failed { named, why: &why }.emit();
             self.lane.set_down(&why);
             self.send_recent_again();
-            let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            stop.run_until_cancelled(tokio::time::sleep(jittered)).await;
-            pause = (pause * 2).min(longest);
+            stop.run_until_cancelled(tokio::time::sleep(backoff.next(None)))
+                .await;
         }
     }
 

@@ -289,10 +289,7 @@ impl Sink for Graphite {
         for lane in self.lanes.iter().filter(|lane| lane.is_behind()) {
             lane.relieve().await;
         }
-        Ok(Amount {
-            points: carried,
-            events: 0,
-        })
+        Ok(Amount::points(carried))
     }
 
     /// Waits for destinations that are there to take what waits in memory, and brings the rest to the spool.

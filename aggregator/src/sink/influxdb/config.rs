@@ -11,7 +11,7 @@ use tributary_node::tls::ClientTls;
 
 use super::Influx;
 use super::line::LineFormat;
-use crate::sink::http::endpoint;
+use crate::endpoint;
 use crate::sink::{Sink, registry};
 
 /// Room for a line that is worth the name.
@@ -275,7 +275,7 @@ impl InfluxConfig {
 
     fn uri(&self, path: &str, query: &str) -> Result<Uri, String> {
         let user = if self.version == 1 { "user" } else { "token" };
-        let base = endpoint(&self.url, &self.tls, "http://host:8086", user)
+        let base = endpoint::parse_base(&self.url, &self.tls, "http://host:8086", user)
             .map_err(|what| format!("url: {what}"))?;
         let mut text = format!("{}{path}", base.path().trim_end_matches('/'));
         if !query.is_empty() {

@@ -38,10 +38,10 @@ use self::answer::Answer;
 use self::happened::Events;
 use self::line::LineWriter;
 use self::work::{Body, View, Work};
-use super::backoff::Backoff;
 use super::http::{Client, NoReply, Reply};
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::point::Batch;
 use crate::secret_file;
 
@@ -330,15 +330,7 @@ impl Sink for Influx {
         if work.lost.total() == 0 {
             return Ok(Amount::of(batch) - work.skipped);
         }
-        Err(SinkError::Fatal {
-            reason: format!(
-                "{}: {} of {} points and events were refused for good, some with: {}",
-                self.client.uri(),
-                work.lost.total(),
-                Amount::of(batch).total(),
-                work.reason
-            ),
-            lost: work.lost,
-        })
+        let place = self.client.uri();
+        Err(SinkError::refused(place, work.lost, batch, &work.reason))
     }
 }

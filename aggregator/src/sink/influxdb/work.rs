@@ -176,10 +176,7 @@ impl Work {
                 .saturating_mul(unknown)
                 .div_ceil(body.lines.len().max(1))
         };
-        let guess = Amount {
-            points: share(all.points),
-            events: 0,
-        };
+        let guess = Amount::points(share(all.points));
         let points_only = all.points > 0;
         lost += if points_only {
             guess

@@ -265,12 +265,11 @@ impl Sink for Kafka {
                 after: Some(PAUSE),
             });
         }
-        let amount = |points| Amount { points, events: 0 };
         match progress.refused {
-            None => Ok(amount(batch.points.len())),
+            None => Ok(Amount::points(batch.points.len())),
             Some(reason) => Err(SinkError::Fatal {
                 reason: format!("{} points were refused for good: {reason}", progress.lost),
-                lost: amount(progress.lost),
+                lost: Amount::points(progress.lost),
             }),
         }
     }

@@ -132,10 +132,7 @@ impl LocalFile {
             }
             tokio::task::yield_now().await;
         }
-        let mut written = Amount {
-            points: batch.points.len(),
-            events: 0,
-        };
+        let mut written = Amount::points(batch.points.len());
         if self.events {
             for event in &batch.events {
                 jsonl::event(&mut self.buffer, batch, event)?;

@@ -12,6 +12,7 @@ use tributary_node::tls::ClientTls;
 
 use super::Otlp;
 use super::exponential::LEAST_BUCKETS;
+use crate::endpoint;
 use crate::sink::{Sink, registry};
 
 /// Sends points to whatever takes OpenTelemetry's protocol (OTLP): the OpenTelemetry Collector, and most services and databases for metrics.
@@ -164,28 +165,10 @@ impl OtlpConfig {
             Protocol::Grpc => "http://localhost:4317",
             Protocol::Http => "http://localhost:4318",
         };
-        // Not the URL itself: there may be a password in it.
-        let uri: Uri = self
-            .url
-            .as_deref()
-            .unwrap_or(default)
-            .parse()
-            .map_err(|error| format!("url: is no URL, write it like {default}: {error}"))?;
         let wrong = |what: &str| Err(format!("url: {what}"));
-        let Some(authority) = uri.authority() else {
-            return wrong("has no host, write it like http://host:4317");
-        };
-        if authority.as_str().contains('@') {
-            return wrong("holds a user, which would be seen in logs; use `header_files`");
-        }
-        match (uri.scheme_str(), self.tls.enabled) {
-            (Some("http"), _) if self.tls.is_on() => {
-                return wrong("is http, and `tls` is set: write https");
-            }
-            (Some("https"), Some(false)) => return wrong("is https, and `tls.enabled` is false"),
-            (Some("http" | "https"), _) => {}
-            _ => return wrong("is neither http nor https, write it like http://host:4317"),
-        }
+        let url = self.url.as_deref().unwrap_or(default);
+        let uri = endpoint::parse(url, &self.tls, default, "header_files")
+            .or_else(|what| wrong(&what))?;
         let bare = uri.path().trim_end_matches('/').is_empty() && uri.query().is_none();
         match (self.protocol, bare) {
             (Protocol::Grpc, false) => wrong("has a path, which gRPC does not know"),

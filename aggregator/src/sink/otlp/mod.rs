@@ -38,10 +38,11 @@ use self::happened::Events;
 use self::request::{Format, Place};
 use self::totals::Totals;
 use self::transport::Transport;
-use super::backoff::Backoff;
 use super::unfinished::Unfinished;
 use super::{Amount, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::point::Batch;
+use crate::secret_file;
 
 pub use config::{Compression, Histograms, OtlpConfig, Protocol, Temporality};
 
@@ -87,9 +88,9 @@ impl Otlp {
         let mut headers = self.headers.clone();
         for (name, file) in &self.header_files {
             let wrong = |what: &str| format!("header_files.{name}: {}: {what}", file.display());
-            let text = tokio::fs::read_to_string(file).await;
-            let text = text.map_err(|error| wrong(&error.to_string()))?;
-            let mut value = HeaderValue::from_str(text.trim())
+            let secret = secret_file::read(file).await;
+            let secret = secret.map_err(|error| wrong(&error.to_string()))?;
+            let mut value = HeaderValue::from_str(secret.expose())
                 .map_err(|_| wrong("has characters that no header can have"))?;
             value.set_sensitive(true);
             headers.insert(header_name("header_files", name)?, value);
@@ -162,20 +163,11 @@ impl Sink for Otlp {
             }
             return Err(error);
         }
-        let amount = |points| Amount { points, events: 0 };
         if progress.lost == 0 {
-            return Ok(amount(progress.written));
+            return Ok(Amount::points(progress.written));
         }
-        Err(SinkError::Fatal {
-            reason: format!(
-                "{}: {} of {} points were refused for good, the last with: {}",
-                self.transport.uri(),
-                progress.lost,
-                batch.points.len(),
-                progress.said
-            ),
-            lost: amount(progress.lost),
-        })
+        let (place, lost) = (self.transport.uri(), Amount::points(progress.lost));
+        Err(SinkError::refused(place, lost, batch, &progress.said))
     }
 }
 

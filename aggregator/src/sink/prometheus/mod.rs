@@ -131,7 +131,6 @@ impl Sink for PrometheusSink {
         self.store.sweep(now);
         self.door.page.store(Arc::new(self.store.page()));
         self.events.written(&refused, self.store.len());
-        let points = |points| Amount { points, events: 0 };
         let lost = refused.of(Refusal::MaxSeries) + refused.of(Refusal::Collision);
         if lost > 0 {
             return Err(SinkError::Fatal {
@@ -140,9 +139,11 @@ impl Sink for PrometheusSink {
                     self.address,
                     batch.points.len(),
                 ),
-                lost: points(lost),
+                lost: Amount::points(lost),
             });
         }
-        Ok(points(batch.points.len() - refused.of(Refusal::Late)))
+        Ok(Amount::points(
+            batch.points.len() - refused.of(Refusal::Late),
+        ))
     }
 }

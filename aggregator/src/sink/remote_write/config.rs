@@ -9,7 +9,7 @@ use tributary_node::config::{Duration, Problems, Secret};
 use tributary_node::tls::ClientTls;
 
 use super::RemoteWrite;
-use crate::prometheus::client::endpoint;
+use crate::endpoint;
 use crate::prometheus::dial::{Proxy, Way};
 use crate::prometheus::login::{Authorization, BasicAuth, Login};
 use crate::prometheus::naming::{NamingStyle, check_label, check_prefix};
@@ -130,7 +130,8 @@ impl Default for RemoteWriteConfig {
 
 impl RemoteWriteConfig {
     pub(super) fn uri(&self) -> Result<Uri, String> {
-        endpoint(&self.url, &self.tls, EXAMPLE).map_err(|what| format!("url: {what}"))
+        endpoint::parse(&self.url, &self.tls, EXAMPLE, "basic_auth")
+            .map_err(|what| format!("url: {what}"))
     }
 
     pub(super) fn way(&self) -> Result<Way, String> {

@@ -34,9 +34,9 @@ use self::happened::Events;
 use self::message::Version;
 use self::totals::Totals;
 use self::work::{Maker, Work};
-use super::backoff::Backoff;
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::point::Batch;
 use crate::prometheus::client::{Client, ClientParts};
 use crate::prometheus::login::Login;
@@ -215,19 +215,10 @@ impl Sink for RemoteWrite {
                 after: Some(after),
             });
         }
-        let amount = |points| Amount { points, events: 0 };
         if work.lost == 0 {
-            return Ok(amount(work.written));
+            return Ok(Amount::points(work.written));
         }
-        Err(SinkError::Fatal {
-            reason: format!(
-                "{}: {} of {} points were refused for good, one with: {}",
-                self.client.uri(),
-                work.lost,
-                batch.points.len(),
-                work.reason
-            ),
-            lost: amount(work.lost),
-        })
+        let (place, lost) = (self.client.uri(), Amount::points(work.lost));
+        Err(SinkError::refused(place, lost, batch, &work.reason))
     }
 }

@@ -15,6 +15,7 @@ use super::encode::Encoder;
 use super::key::Template;
 use super::net::Net;
 use super::secrets::{Secrets, Source};
+use crate::endpoint;
 use crate::sink::{Sink, http, registry};
 
 /// Writes points as objects to a bucket of Amazon S3, or of what speaks like it.
@@ -249,7 +250,7 @@ impl registry::Build for S3Config {
             problems.push(format!("bucket: `{}` is no bucket's name", self.bucket));
         }
         if let Some(endpoint) = &self.endpoint {
-            let checked = http::endpoint(endpoint, &self.tls, LIKE, "access_key_id");
+            let checked = endpoint::parse_base(endpoint, &self.tls, LIKE, "access_key_id");
             problems.extend(checked.err().map(|what| format!("endpoint: {what}")));
         }
         problems.extend(self.secrets().err());

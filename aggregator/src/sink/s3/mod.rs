@@ -27,9 +27,9 @@ use object_store::{Attribute, Attributes, ObjectStore, PutOptions, PutPayload};
 use self::encode::Encoder;
 use self::failure::Failure;
 use self::key::Template;
-use super::backoff::Backoff;
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::metrics;
 use crate::point::Batch;
 

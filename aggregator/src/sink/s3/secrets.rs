@@ -1,6 +1,5 @@
 //! Credentials from the settings, or from files that may change.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +7,8 @@ use async_trait::async_trait;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tributary_node::config::Secret;
+
+use crate::secret_file;
 
 /// In the error of a file that cannot be read.
 pub(super) const UNREADABLE: &str = "cannot read";
@@ -33,13 +34,9 @@ impl Source {
             Self::Text(text) => return Ok(text.expose().to_owned()),
             Self::File(path) => path,
         };
-        let read = tokio::fs::read_to_string(path).await;
-        let text = read.map(|text| text.trim().to_owned());
-        let filled = text.and_then(|text| match text.is_empty() {
-            true => Err(io::Error::other("it is empty")),
-            false => Ok(text),
-        });
-        filled.map_err(|error| object_store::Error::Generic {
+        let read = secret_file::read(path).await;
+        let text = read.map(|secret| secret.expose().to_owned());
+        text.map_err(|error| object_store::Error::Generic {
             store: "S3",
             source: format!("{UNREADABLE} `{}`: {error}", path.display()).into(),
         })

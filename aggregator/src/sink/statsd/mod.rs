@@ -26,9 +26,9 @@ use async_trait::async_trait;
 
 use self::line::Lines;
 use self::target::{SendError, Target};
-use super::backoff::Backoff;
 use super::unfinished::Unfinished;
 use super::{Amount, Gather, Sink, SinkError};
+use crate::backoff::Backoff;
 use crate::metrics;
 use crate::point::Batch;
 

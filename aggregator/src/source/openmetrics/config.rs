@@ -12,7 +12,7 @@ use tributary_node::config::{Duration, OneOrMany, Problems, Size};
 use tributary_node::tls::ClientTls;
 
 use super::OpenMetrics;
-use crate::prometheus::client::endpoint;
+use crate::endpoint;
 use crate::prometheus::login::{Authorization, BasicAuth, Login};
 use crate::source::{Source, registry};
 
@@ -140,7 +140,7 @@ impl OpenMetricsConfig {
             if !seen.insert(url) {
                 problems.push("scrape_target: has the same URL twice".to_owned());
             }
-            match endpoint(url, &self.tls_of(url), EXAMPLE) {
+            match endpoint::parse(url, &self.tls_of(url), EXAMPLE, "basic_auth") {
                 Ok(uri) => targets.push(uri),
                 Err(what) => problems.push(format!("scrape_target: {what}")),
             }

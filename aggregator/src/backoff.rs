@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// Waits that double with each failure, with jitter.
 #[derive(Debug)]
-pub(in crate::sink) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(in crate::sink) fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,
             longest,
@@ -20,23 +20,28 @@ impl Backoff {
     }
 
     /// Something worked.
-    pub(in crate::sink) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The wait after one more failure: between half of its length and all of it, and no shorter than the server has `asked` for.
-    pub(in crate::sink) fn next(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let wait = self.after(self.failures);
         self.failures = self.failures.saturating_add(1);
         wait.max(asked.unwrap_or_default())
     }
 
     /// The wait after something that had failed so many times before; what is counted here does not matter to it.
-    pub(super) fn after(&self, failures: u32) -> Duration {
-        let doubled = 2_u32.checked_pow(failures).unwrap_or(u32::MAX);
-        let full = self.first.saturating_mul(doubled).min(self.longest);
-        full.mul_f64(0.5 + fastrand::f64() / 2.0)
+    pub(crate) fn after(&self, failures: u32) -> Duration {
+        after(self.first, self.longest, failures)
     }
+}
+
+/// The wait after so many failures in a row, the first being 0: `first`, doubled by each up to `longest`, and of that between half and all.
+pub(crate) fn after(first: Duration, longest: Duration, failures: u32) -> Duration {
+    let doubled = 2_u32.checked_pow(failures).unwrap_or(u32::MAX);
+    let full = first.saturating_mul(doubled).min(longest);
+    full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]
@@ -60,6 +65,8 @@ mod tests {
             }
             backoff.reset();
             assert!(backoff.next(None) <= second);
+            let wait = after(second, 10 * second, u32::MAX);
+            assert!(wait >= 5 * second && wait <= 10 * second, "{wait:?}");
         }
     }
 
