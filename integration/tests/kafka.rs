@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use blueflood::{Blueflood, Fault, start};
 use kafka::{
-    Outcome, arrived, metric, producer, source, until_all, until_metric, write, write_lines,
+    Away, Outcome, arrived, metric, producer, source, until_all, until_metric, write, write_lines,
 };
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -446,7 +446,7 @@ async fn while_no_broker_answers_the_aggregator_serves_and_goes_on_trying() -> O
     cluster.create_topic("lines", 1, 1)?;
     let producer = producer(&brokers);
     write_lines(&producer, "lines", "n", 0..20).await;
-    cluster.broker_down(1)?;
+    let away = Away::of(&cluster);
     let config = source(&brokers, "g", json!({"lines": "carbon"}), json!({}));
     let tier = tier();
     let mut reader = tier.agent("r").with("sources", config).start().await?;
@@ -462,7 +462,7 @@ async fn while_no_broker_answers_the_aggregator_serves_and_goes_on_trying() -> O
     reader
         .wait_for_point("a sample", |point| point.name == "alive")
         .await?;
-    cluster.broker_up(1)?;
+    away.comes_back();
     until_all(&[&reader], "n", 20).await?;
     until_metric(&reader, "kafka_brokers_up", &[], |count| count == 1.0).await?;
     until_metric(&reader, "kafka_lag", &[], |lag| lag == 0.0).await?;
@@ -478,7 +478,7 @@ async fn the_manuals_examples_are_accepted() -> Outcome {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 5);
     let directory = tempfile::TempDir::new()?;
     for (number, example) in examples.iter().enumerate() {
         let file = directory.path().join(format!("{number}.yaml"));

@@ -18,6 +18,7 @@ mod server;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kafka::fleet::Fleet;
 use kafka::{Outcome, arrived, metric, producer, source, until_all, until_metric, write_lines};
 use serde_json::{Value, json};
 use server::{Kafka, PASSWORD, USER};
@@ -208,6 +209,29 @@ async fn a_killed_member_loses_nothing_and_its_partitions_go_to_the_other() -> O
         .count();
     println!("{twice} of {COUNT} came twice");
     assert!(one.stop().await?.success() && two.stop().await?.success());
+    Ok(())
+}
+
+/// Kafka between agents and proxies: it comes late, is away in the middle, and a reader is killed. Each count comes out once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_agents_forward_waits_in_a_topic_and_comes_out_once() -> Outcome {
+    let mut server = Kafka::prepare("SASL_PLAINTEXT", "").await?;
+    let mut fleet = Fleet::start(server.clients.clone(), login()).await?;
+    let load = fleet.load();
+    until_metric(&fleet.agents[0], "forward_backlog_metrics", &[], |count| {
+        count > 0.0
+    })
+    .await?;
+    server.start().await?;
+    fleet.until_more(10_000.0).await?;
+    server.stop().await?;
+    server.start().await?;
+    fleet.until_more(10_000.0).await?;
+    fleet.readers[0].program.kill().await?;
+    fleet.until_more(10_000.0).await?;
+    fleet.readers[0].start_again().await?;
+    let verdict = fleet.settle("Kafka away, a reader killed", load).await?;
+    assert!(verdict.is_exact(), "{verdict}");
     Ok(())
 }
 

@@ -14,6 +14,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
 use tributary_node::repeats::Repeats;
 
+use crate::secret_file;
+
 /// What a source or a sink wants to know of its connections.
 pub(crate) trait Health: Send + Sync + 'static {
     /// How many brokers there is a connection to, and by topic and partition how far behind its end the group is.
@@ -153,9 +155,9 @@ impl<H: Health> ClientContext for Monitor<H> {
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         let path = self.token_file.as_ref().ok_or("no sasl.token_file")?;
-        let token = std::fs::read_to_string(path)
+        let token = secret_file::read_blocking(path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
-        let token = token.trim();
+        let token = token.expose();
         let claims = claims(token)
             .ok_or_else(|| format!("{}: is no JWT with `sub` and `exp`", path.display()))?;
         Ok(OAuthToken {

@@ -1,5 +1,7 @@
 //! What the tests of Kafka share: writing to topics, and reading what an aggregator says of them.
 
+pub mod fleet;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -7,8 +9,10 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use rdkafka::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 use tributary_integration::tier::{Aggregator, get, wait_for};
 
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -46,6 +50,34 @@ pub async fn write_lines(producer: &FutureProducer, topic: &str, prefix: &str, w
 pub fn now() -> u64 {
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The one broker of a mock cluster, while it is away.
+///
+/// Its port is kept for it. Clients that go on connecting to it could else get it as their own port, and the cluster ends the process when a broker cannot
+/// have its port again.
+pub struct Away<'a> {
+    cluster: &'a MockCluster<'static, DefaultProducerContext>,
+    _port: TcpSocket,
+}
+
+impl<'a> Away<'a> {
+    pub fn of(cluster: &'a MockCluster<'static, DefaultProducerContext>) -> Self {
+        cluster.broker_down(1).unwrap();
+        let port = TcpSocket::new_v4().unwrap();
+        // Bound by both, as long as only one listens.
+        port.set_reuseaddr(true).unwrap();
+        port.bind(cluster.bootstrap_servers().parse().unwrap())
+            .unwrap();
+        Self {
+            cluster,
+            _port: port,
+        }
+    }
+
+    pub fn comes_back(self) {
+        self.cluster.broker_up(1).unwrap();
+    }
 }
 
 /// A source that reads topics, with short times.

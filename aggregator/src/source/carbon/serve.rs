@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ pub(super) struct Listener {
 impl Listener {
     /// Runs until `stop`, and then until what peers have sent by then is read.
     pub(super) async fn run(self, stop: CancellationToken) {
+        let room = Arc::new(Semaphore::new(self.bounds.connections));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -55,7 +57,7 @@ impl Listener {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok((socket, peer)) => self.take(socket, peer, &mut connections, &stop),
+                    Ok((socket, peer)) => self.take((socket, peer), &room, &mut connections, &stop),
                     Err(error) => {
                         self.not_taken("accept_failed", &error);
                         sleep(BREATH).await;
@@ -66,7 +68,7 @@ impl Listener {
         // Peers that the system has connected and we have not seen yet.
         let end = Instant::now() + LONGEST_DRAIN;
         while let Ok(Ok((socket, peer))) = timeout(QUIET, self.listener.accept()).await {
-            self.take(socket, peer, &mut connections, &stop);
+            self.take((socket, peer), &room, &mut connections, &stop);
             if Instant::now() >= end {
                 break;
             }
@@ -77,18 +79,16 @@ impl Listener {
 
     fn take(
         &self,
-        socket: TcpStream,
-        peer: SocketAddr,
+        (socket, peer): (TcpStream, SocketAddr),
+        room: &Arc<Semaphore>,
         connections: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) {
-        // Those that have ended since we last looked make room.
-        while connections.try_join_next().is_some() {}
-        if connections.len() >= self.bounds.connections {
+        let Ok(place) = Arc::clone(room).try_acquire_owned() else {
             let detail = format_args!("{peer}, while {} are open", self.bounds.connections);
             self.not_taken("too_many_connections", &detail);
             return;
-        }
+        };
         Opened(self.way).emit();
         let connection = Connection {
             socket,
@@ -101,6 +101,7 @@ impl Listener {
                 }
             },
             taker: Taker::new(Arc::clone(&self.shared), self.way, Some(peer)),
+            place,
         };
         connections.spawn(connection.serve(self.bounds.idle, stop.clone()));
     }
@@ -153,6 +154,8 @@ struct Connection {
     way: Way,
     buffer: Buffer,
     taker: Taker,
+    /// Among as many as may be open.
+    place: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -168,7 +171,10 @@ impl Connection {
             }
         };
         let Self {
-            buffer, mut taker, ..
+            buffer,
+            mut taker,
+            place,
+            ..
         } = self;
         match (buffer, &end) {
             (_, End::TooLong(error)) => {
@@ -185,6 +191,8 @@ impl Connection {
             }
         }
         taker.end_batch();
+        // Whoever sees that it is closed may connect.
+        drop(place);
         Closed {
             way: self.way,
             peer: self.peer,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::config::KafkaConfig;
 use super::event::Events;
 use super::format::{Message, Poison};
+use crate::backoff::Backoff;
 
 /// One that could not be read.
 pub(super) struct Letter {
@@ -38,10 +39,10 @@ pub(super) enum DeadLetters {
     },
 }
 
-/// The pause before letters are tried again; it doubles with each try.
+/// The pause before letters are tried again for the first time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest of those.
+/// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long a letter may wait for room in the producer's queue.
@@ -129,7 +130,7 @@ impl DeadLetters {
             return;
         }
         let letters = Arc::new(letters);
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let result = match &**self {
                 Self::None => Ok(()),
@@ -140,8 +141,7 @@ impl DeadLetters {
             if result.is_ok() {
                 return;
             }
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(backoff.next(None)).await;
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -142,6 +143,7 @@ where
 {
     /// Runs until `stop`, and then until what peers have sent by then is read.
     pub(super) async fn run(self, stop: CancellationToken) {
+        let room = Arc::new(Semaphore::new(self.bounds.connections));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -149,7 +151,7 @@ where
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok(socket) => self.take(socket, &mut connections, &stop),
+                    Ok(socket) => self.take(socket, &room, &mut connections, &stop),
                     Err(error) => {
                         self.not_taken("accept_failed", &error);
                         sleep(BREATH).await;
@@ -160,7 +162,7 @@ where
         // Peers that the system has connected and we have not seen yet.
         let end = Instant::now() + LONGEST_DRAIN;
         while let Ok(Ok(socket)) = timeout(QUIET, self.listener.accept()).await {
-            self.take(socket, &mut connections, &stop);
+            self.take(socket, &room, &mut connections, &stop);
             if Instant::now() >= end {
                 break;
             }
@@ -169,12 +171,18 @@ where
         while connections.join_next().await.is_some() {}
     }
 
-    fn take(&self, socket: L::Socket, connections: &mut JoinSet<()>, stop: &CancellationToken) {
-        if connections.len() >= self.bounds.connections {
+    fn take(
+        &self,
+        socket: L::Socket,
+        room: &Arc<Semaphore>,
+        connections: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) {
+        let Ok(place) = Arc::clone(room).try_acquire_owned() else {
             let detail = format_args!("{} are open", self.bounds.connections);
             self.not_taken("too_many_connections", &detail);
             return;
-        }
+        };
         let opening = self.listener.open(socket);
         let lines = LineReader::new((self.intakes)(), L::PROTOCOL, Arc::clone(&self.bad_lines));
         let (idle, stop) = (self.bounds.idle, stop.clone());
@@ -187,6 +195,7 @@ where
                 stream,
                 buffer: StreamBuffer::new(L::FRAMING),
                 lines,
+                place,
             };
             connection.serve(idle, stop).await;
         });
@@ -245,6 +254,8 @@ struct Connection<S, I> {
     stream: S,
     buffer: StreamBuffer,
     lines: LineReader<I>,
+    /// Among as many as may be open.
+    place: OwnedSemaphorePermit,
 }
 
 impl<S: AsyncRead + Unpin, I: Intake> Connection<S, I> {
@@ -260,7 +271,10 @@ impl<S: AsyncRead + Unpin, I: Intake> Connection<S, I> {
             }
         };
         let Self {
-            buffer, mut lines, ..
+            buffer,
+            mut lines,
+            place,
+            ..
         } = self;
         if let End::BadLength(error) = &end {
             lines.lose(Loss::TOO_LONG, error.to_string().as_bytes());
@@ -269,6 +283,8 @@ impl<S: AsyncRead + Unpin, I: Intake> Connection<S, I> {
             buffer.finish(clean, |piece| take(&mut lines, &piece));
         }
         lines.end_batch();
+        // Whoever sees that it is closed may connect.
+        drop(place);
         ConnectionClosed {
             protocol: lines.protocol(),
             reason: end.reason(),
