@@ -346,7 +346,7 @@ tributary_node::catalogue! {
         meaning: "Events that got the names of their application, and became points.",
         worry: "It stands still while events come in.";
     Counter CF_PASSED = "enrich.cloudfoundry.passed_total", tags: [cause], unit: "events",
-        meaning: "Events that were left out. Causes: no_app (the event names none), unknown_app (the Cloud Controller does not know it, or may not show it to us), unavailable (it cannot be asked, and on_unavailable is pass).",
+        meaning: "Events that were left out. Causes: not_stored (of a kind, or a log of a source, of which no points are made: nothing is wrong), no_app (the event names none), unknown_app (the Cloud Controller does not know it, or may not show it to us), unavailable (it cannot be asked, and on_unavailable is pass).",
         worry: "unknown_app is a large part of all events: the login may not see all organizations. Any unavailable: these events are lost.";
     Gauge CF_WAITING = "enrich.cloudfoundry.waiting_events", tags: [], unit: "events",
         meaning: "Events that wait because the Cloud Controller cannot be asked for their applications.",

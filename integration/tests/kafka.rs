@@ -26,10 +26,13 @@ use blueflood::{Blueflood, Fault, start};
 use kafka::{
     Away, Outcome, arrived, metric, producer, source, until_all, until_metric, write, write_lines,
 };
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::{Value, json};
-use tributary_integration::tier::{Binaries, Tier, get, wait_for};
+use tributary_integration::tier::{Binaries, PATIENCE, Tier, get, wait_for};
 
 fn tier() -> Tier {
     Tier::new(Binaries::of(env!("CARGO_BIN_EXE_tributary"))).unwrap()
@@ -130,6 +133,67 @@ async fn topics_are_read_by_name_and_expression_and_nothing_again_after_an_order
     }
     assert!(reader.stop().await?.success());
     Ok(())
+}
+
+/// What cannot be read goes to a topic, with where it was and why, before it counts as read; while that topic takes nothing, nothing is forgotten.
+#[tokio::test]
+async fn bad_messages_go_to_a_topic_of_their_own() -> Outcome {
+    let cluster = MockCluster::new(1)?;
+    let brokers = cluster.bootstrap_servers();
+    cluster.create_topic("lines", 1, 1)?;
+    cluster.create_topic("dead", 1, 1)?;
+    let producer = producer(&brokers);
+    write(&producer, "lines", "k", b"a.0 0 1700000000\nbad\n").await;
+    write(&producer, "lines", "k", b"\xff nonsense").await;
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3],
+    );
+    let more = json!({"dead_letter": {"topic": "dead"}});
+    let config = source(&brokers, "g", json!({"lines": "carbon"}), more);
+    let tier = tier();
+    let mut reader = tier.global("r").with("sources", config).start().await?;
+    until_all(&[&reader], "a", 1).await?;
+    until_metric(&reader, "kafka_in_flight", &[], |count| count == 0.0).await?;
+    assert!(metric(&reader, "kafka_dead_letters_total", &["failed"]).await > 0.0);
+
+    let letters = first_messages(&brokers, "dead", 2).await;
+    let header = |letter: &OwnedMessage, name: &str| {
+        let headers = letter.headers().unwrap();
+        let found = headers.iter().find(|header| header.key == name);
+        String::from_utf8(found.and_then(|header| header.value).unwrap().to_vec()).unwrap()
+    };
+    for (letter, offset, payload) in [
+        (&letters[0], "0", &b"bad"[..]),
+        (&letters[1], "1", b"\xff nonsense"),
+    ] {
+        assert_eq!(letter.payload(), Some(payload));
+        assert_eq!(letter.key(), Some(&b"k"[..]));
+        assert_eq!(header(letter, "tributary-topic"), "lines");
+        assert_eq!(header(letter, "tributary-partition"), "0");
+        assert_eq!(header(letter, "tributary-offset"), offset);
+        assert_eq!(header(letter, "tributary-cause"), "fields");
+        assert!(!header(letter, "tributary-detail").is_empty());
+    }
+    assert!(reader.stop().await?.success());
+    Ok(())
+}
+
+/// The first so many messages of a topic, which must be there soon.
+async fn first_messages(brokers: &str, topic: &str, count: usize) -> Vec<OwnedMessage> {
+    let consumer: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "letters")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        let message = tokio::time::timeout(PATIENCE, consumer.recv()).await;
+        messages.push(message.unwrap().unwrap().detach());
+    }
+    messages
 }
 
 #[tokio::test]

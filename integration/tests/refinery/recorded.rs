@@ -128,6 +128,7 @@ async fn recorded_events_are_stored_to_the_last_tag_and_bad_ones_do_not_come_bac
         );
     }
     let passed = "enrich_cloudfoundry_passed_total";
+    assert_eq!(pipeline.metric(passed, "not_stored").await, 5.0);
     assert_eq!(pipeline.metric(passed, "no_app").await, 2.0);
     assert_eq!(pipeline.metric(passed, "unknown_app").await, 1.0);
     assert_eq!(pipeline.metric("kafka_messages_total", "").await, 18.0);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{Format, Later, Message, Poison, Reading, Readings};
 use crate::dropsonde::{self, Event};
 use crate::enrich::cloudfoundry::{AtOnce, Enricher, Passed};
+use crate::metrics::CF_PASSED;
 
 pub(super) struct Dropsonde(pub(super) Arc<Enricher>);
 
@@ -16,6 +17,7 @@ impl Format for Dropsonde {
         let mut each = Vec::with_capacity(messages.len());
         let mut events: Vec<Event> = Vec::new();
         let mut places = Vec::new();
+        let mut not_stored = 0;
         for (place, message) in messages.iter().enumerate() {
             let mut reading = Reading::default();
             match dropsonde::parse(&message.payload) {
@@ -23,7 +25,7 @@ impl Format for Dropsonde {
                     events.push(event);
                     places.push(place);
                 }
-                Ok(None) => {}
+                Ok(None) => not_stored += 1,
                 Err(poison) => reading.poison.push(Poison {
                     cause: poison.cause(),
                     detail: poison.to_string(),
@@ -31,6 +33,9 @@ impl Format for Dropsonde {
                 }),
             }
             each.push(reading);
+        }
+        if not_stored > 0 {
+            CF_PASSED.with(["not_stored".into()]).increment(not_stored);
         }
         let AtOnce { settled, waiting } = self.0.at_once(events);
         for (place, result) in settled {
