@@ -79,7 +79,7 @@ tributary_node::catalogue! {
         worry: "";
     Gauge KAFKA_LAG = "kafka.lag", tags: [source_name, topic], unit: "messages",
         meaning: "Messages in the partitions of this member that are not committed yet, as of the last seconds.",
-        worry: "It grows for minutes: a sink is away or slow, or the group needs more members.";
+        worry: "It grows for minutes: a sink, or the proxies that metric-list goes to, are away or slow, or the group needs more members.";
     Counter KAFKA_POISON = "kafka.poison_total", tags: [source_name, topic, cause], unit: "messages or lines",
         meaning: "Messages, or lines of them, that cannot be read, by what is wrong. They count as done.",
         worry: "It grows: somebody writes what is not of the topic's format; the log and the dead letters have it.";
@@ -87,11 +87,11 @@ tributary_node::catalogue! {
         meaning: "Unreadable messages or lines written to the dead letters, or failed, which is tried again.",
         worry: "failed grows: reading stands still until they can be written.";
     Counter KAFKA_REFUSED = "kafka.points_refused_total", tags: [source_name], unit: "points",
-        meaning: "Points of messages that a sink's service refused for good, at most: where it does not say which, all those written together. They count as done.",
-        worry: "It grows: the sink's log has the service's words.";
+        meaning: "Points of messages that a sink's service refused for good, at most: where it does not say which, all those written together; and forwarded metrics that were. They count as done.",
+        worry: "It grows: the sink's log, or the forwarder's, has the service's words.";
     Counter KAFKA_READ_AGAIN = "kafka.messages_read_again_total", tags: [source_name], unit: "messages",
-        meaning: "Messages of which a sink lost points for want of room, at least; they are read again.",
-        worry: "Any increase: a sink's queue_points is below max_in_flight of the source.";
+        meaning: "Messages of which a sink lost points for want of room, at least, or whose metrics no proxy took within forward_retention; they are read again.",
+        worry: "Any increase: a sink's queue_points is below max_in_flight of the source, or proxies are away.";
     Counter KAFKA_COMMITS = "kafka.commits_total", tags: [source_name, outcome], unit: "commits",
         meaning: "Commits of offsets, ok or failed; what failed is tried again.",
         worry: "failed grows, or ok stands still while messages are read: after a restart much is read again.";
@@ -100,9 +100,9 @@ tributary_node::catalogue! {
         worry: "lost: this member was silent for session_timeout. All of it grows steadily: members come and go.";
     Gauge KAFKA_PARTITIONS = "kafka.partitions", tags: [source_name, state], unit: "partitions",
         meaning: "Partitions that are assigned to this member, and those of them that are paused because max_in_flight is reached.",
-        worry: "paused for minutes: a sink does not take what is read. assigned is 0 everywhere: the topics do not exist.";
+        worry: "paused for minutes: a sink, or the proxies, do not take what is read. assigned is 0 everywhere: the topics do not exist.";
     Gauge KAFKA_IN_FLIGHT = "kafka.in_flight", tags: [source_name, unit], unit: "messages or points",
-        meaning: "Messages, and points made of them, that are not written by every sink yet.",
+        meaning: "Messages, and points or forwarded metrics in them, that are not written by every sink, or merged by globals, yet.",
         worry: "Near max_in_flight for minutes.";
     Gauge KAFKA_BROKERS_UP = "kafka.brokers_up", tags: [source_name], unit: "brokers",
         meaning: "Brokers that there is a connection to.",

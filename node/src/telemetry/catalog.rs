@@ -68,7 +68,7 @@ pub const TAGS: &[Tag] = &[
     Tag { name: "metric_type", values: "the type of series, as Veneur names it", bound: WORDS },
     Tag { name: "outcome", values: "how it went", bound: WORDS },
     Tag { name: "packet_type", values: "what was read: `metric`, `event`, `service_check`, `carbon_line`, `carbon_item`, `carbon_frame` or `unknown`", bound: WORDS },
-    Tag { name: "part", values: "by which protocol: `grpc` or `json`", bound: WORDS },
+    Tag { name: "part", values: "by which protocol: `grpc`, `json` or `kafka`", bound: WORDS },
     Tag { name: "protocol", values: "how it came in", bound: WORDS },
     Tag { name: "reason", values: "why", bound: WORDS },
     Tag { name: "retriable", values: "`true` where it is tried again", bound: "two values" },
