@@ -48,7 +48,8 @@ pub(in crate::source) struct KafkaConfig {
 
     /// How many messages, or points if they are more, may be on their way to the sinks: read, and not yet written everywhere. At so many the
     /// partitions are paused, while the membership in the group goes on, for however long a sink is away. Keep it below `queue_points` of every sink: what a
-    /// sink's queue has no room for is read again. More needs more memory, and means more repeats after a crash. Default: 50000.
+    /// sink's queue has no room for is read again. Forwarded metrics count as points. More needs more memory, and means more repeats after a crash. Default:
+    /// 50000.
     pub(super) max_in_flight: usize,
 
     /// How often what is done is committed. What was not is read again after a crash. Default: 1s.
