@@ -177,8 +177,13 @@ impl Shared {
 
     /// Whether so many bytes more fit without anything being given up for them.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let bound = self.settings.read().retention.bytes;
+        let bound = self.retention().bytes;
         self.books.backlog().bytes.saturating_add(bytes) <= bound
+    }
+
+    /// For how long and how much is kept.
+    pub(super) fn retention(&self) -> Retention {
+        self.settings.read().retention
     }
 
     /// Puts a new batch into the queue and makes room for it.
@@ -191,7 +196,7 @@ impl Shared {
             return;
         }
         queue.push(batch);
-        let bound = self.settings.read().retention.bytes;
+        let bound = self.retention().bytes;
         while self.books.backlog().bytes > bound
             && let Some(oldest) = queue.pop_oldest()
         {
@@ -223,7 +228,7 @@ impl Shared {
     }
 
     fn expire(&self) {
-        let retention = self.settings.read().retention;
+        let retention = self.retention();
         let mut queue = self.queue.lock();
         while let Some(batch) = queue.pop_expired(&retention, Instant::now()) {
             let detail = "nobody acknowledged it in time";

@@ -31,9 +31,7 @@ impl Relay for Forwarder {
         }
         let books = &self.shared.books;
         books.hand_over(u64::from(metrics));
-        let owners = Owners::At(unix_milliseconds(
-            flushed_at.unwrap_or_else(SystemTime::now),
-        ));
+        let owners = Owners::At(unix_milliseconds(self.owned_at(flushed_at)));
         let since = Instant::now();
         for part in parts(&list, metrics, self.shared.limits()) {
             match part {
@@ -50,6 +48,18 @@ impl Relay for Forwarder {
             }
         }
         books.encoded();
+    }
+}
+
+impl Forwarder {
+    /// The moment whose owners are meant: that of the flush, so that repeats go where the metrics went before. What has waited for longer than an agent would
+    /// have kept it belongs to the owners of now: it was hardly sent before, and those of then may be others, whom nobody else sends these series to.
+    fn owned_at(&self, flushed_at: Option<SystemTime>) -> SystemTime {
+        let now = SystemTime::now();
+        let kept = self.shared.retention().time;
+        flushed_at
+            .filter(|then| now.duration_since(*then).is_ok_and(|age| age <= kept))
+            .unwrap_or(now)
     }
 }
 

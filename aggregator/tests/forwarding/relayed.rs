@@ -1,6 +1,6 @@
 //! What others have forwarded, on its way through a forwarder: whoever brought it hears what became of it.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 use tonic::{Code, Status};
@@ -31,7 +31,7 @@ fn stamped(count: usize) -> Forwarded {
     Forwarded {
         list: MetricList { metrics }.encode_to_vec().into(),
         metrics: count as u32,
-        flushed_at: Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
+        flushed_at: None,
     }
 }
 
@@ -45,6 +45,10 @@ async fn fate(pending: Pending) -> Fate {
     tokio::time::timeout(PATIENCE, pending.fate())
         .await
         .expect("it has no fate")
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 const LOST: fn(u64) -> Fate = |lost| Fate { lost, refused: 0 };
@@ -64,8 +68,13 @@ async fn it_is_over_when_all_is_merged_and_what_comes_again_is_merged_once() {
         ..ForwardConfig::default()
     })
     .unwrap();
+    let flushed_at = SystemTime::now() - Duration::from_secs(60);
     for _ in 0..2 {
-        assert_eq!(fate(relay(&forwarder, stamped(20))).await, LOST(0));
+        let forwarded = Forwarded {
+            flushed_at: Some(flushed_at),
+            ..stamped(20)
+        };
+        assert_eq!(fate(relay(&forwarder, forwarded)).await, LOST(0));
     }
     let mut all: Vec<_> = (0..20).map(|number| format!("c{number} 1")).collect();
     all.sort();
@@ -74,12 +83,41 @@ async fn it_is_over_when_all_is_merged_and_what_comes_again_is_merged_once() {
     let sizes: Vec<_> = calls.iter().map(|call| call.metrics.len()).collect();
     assert!(sizes.contains(&15) && sizes.contains(&5), "{sizes:?}");
     for call in calls {
-        assert_eq!(call.flushed_at, Some(1_700_000_000_123));
+        assert_eq!(call.flushed_at, Some(milliseconds(flushed_at)));
         assert!(call.metrics.iter().all(|metric| metric.origin == 7));
     }
     let ledger = forwarder.ledger();
     assert_eq!((ledger.handed, ledger.acknowledged), (40, 40));
     assert_eq!(ledger.residue(), 0);
+}
+
+#[tokio::test]
+async fn what_has_waited_for_long_belongs_to_the_owners_of_now() {
+    let global = Global::start(GrpcSettings::default()).await;
+    let proxy = Proxy::start(&global, |_: &[Metric]| Fault::None).await;
+    let forwarder = Forwarder::start(ForwardConfig {
+        addresses: vec![proxy.address.to_string()],
+        ..ForwardConfig::default()
+    })
+    .unwrap();
+    let start = SystemTime::now();
+    for flushed_at in [
+        None,
+        Some(UNIX_EPOCH),
+        Some(start - Duration::from_secs(400)),
+        Some(start + Duration::from_secs(400)),
+    ] {
+        let forwarded = Forwarded {
+            flushed_at,
+            ..stamped(1)
+        };
+        assert_eq!(fate(relay(&forwarder, forwarded)).await, LOST(0));
+    }
+    let now = milliseconds(start)..=milliseconds(SystemTime::now());
+    for call in proxy.calls() {
+        let meant = call.flushed_at.unwrap();
+        assert!(now.contains(&meant), "{meant} is not in {now:?}");
+    }
 }
 
 #[tokio::test]
