@@ -1,4 +1,5 @@
-//! Forward: sampler state sent upstream, to one proxy or several.
+//! Forward: sampler state sent upstream, to one proxy or several, or to a topic of Kafka. It is the state of this process, or what others have forwarded and a
+//! source has brought (the `relay` module).
 //!
 //! ```text
 //! flush → stamp and encode → queue → destination that answers → answer
@@ -17,6 +18,7 @@
 
 mod address;
 mod batch;
+mod config;
 mod destination;
 mod dispatch;
 mod event;
@@ -37,26 +39,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tributary_node::discovery::Discovery;
-use tributary_node::tls::Connector;
 use tributary_proto::metricpb::Metric;
 use tributary_proto::scan;
 
 pub use address::AddressError;
 pub use batch::BatchLimits;
+pub use config::{ForwardConfig, Protocol};
 #[cfg(feature = "kafka")]
 pub use kafka::ForwardKafka;
 pub use ledger::{Backlog, Ledger};
 pub use queue::Retention;
 
 use batch::Owners;
-use destination::{Destination, Pool};
-use dispatch::{Flush, Settings, Shared};
+use config::settings;
+use dispatch::{Flush, Shared};
 use event::FlushTaken;
 use ledger::Loss;
 
@@ -68,78 +68,6 @@ const COUNTING: Duration = Duration::from_secs(1);
 
 /// What failures of TLS are counted by: the settings' key.
 pub const HOP: &str = "forward_tls";
-
-/// A stream's part of a flush, in bytes: a usual flush goes as one.
-const STREAM_BYTES: usize = 16 << 20;
-
-/// How metrics travel upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// gRPC, a list of metrics in each call. A destination that does not know the method gets `stream` from then on.
-    #[default]
-    Unary,
-    /// gRPC, a stream for each flush, as Veneur's last agents do it.
-    Stream,
-    /// `POST /import` with JSON and zlib, as Veneur's first proxies and globals want it.
-    Json,
-}
-
-/// Where to forward to, and within what bounds.
-#[derive(Debug, Clone)]
-pub struct ForwardConfig {
-    /// `host:port` or `http://host:port` each, `https://host:port` with TLS. Their load is shared. Not used where they are discovered.
-    pub addresses: Vec<String>,
-    /// A topic in the place of addresses.
-    #[cfg(feature = "kafka")]
-    pub topic: Option<ForwardKafka>,
-    /// With it, all of them are spoken to by TLS.
-    pub tls: Option<Connector>,
-    /// How metrics travel.
-    pub protocol: Protocol,
-    /// An attempt that has no answer by then has failed. Connecting gets a fifth of it.
-    pub timeout: Duration,
-    /// How large a batch may get. Streams take no notice: theirs is as much of a flush as fits in 16 MiB.
-    pub batch: BatchLimits,
-    /// Batches under way to one destination at a time: at most four until it has said that it recognises repeats. One that acknowledges takes as
-    /// long as the slowest global behind it, so that there should be room for a whole flush.
-    pub at_once: usize,
-    /// For how long and how much is kept while no destination takes it.
-    pub retention: Retention,
-}
-
-impl Default for ForwardConfig {
-    fn default() -> Self {
-        Self {
-            addresses: Vec::new(),
-            #[cfg(feature = "kafka")]
-            topic: None,
-            tls: None,
-            protocol: Protocol::default(),
-            timeout: Duration::from_secs(10),
-            batch: BatchLimits {
-                metrics: 2_000,
-                bytes: 1 << 20,
-            },
-            at_once: 32,
-            retention: Retention {
-                time: Duration::from_secs(300),
-                bytes: 64 << 20,
-            },
-        }
-    }
-}
-
-impl ForwardConfig {
-    /// Whether it names anybody.
-    fn names_nobody(&self) -> bool {
-        #[cfg(feature = "kafka")]
-        if self.topic.is_some() {
-            return false;
-        }
-        self.addresses.is_empty()
-    }
-}
 
 /// Whether metrics could be forwarded to `address`, with or without TLS: `host:port`, `http://host:port` or `https://host:port`. Connects nowhere.
 pub fn check_address(address: &str, tls: bool) -> Result<(), AddressError> {
@@ -352,58 +280,6 @@ fn change(
     shared.reconfigure(settings(&config, before.as_deref())?);
     *in_force = config;
     Ok(())
-}
-
-/// Checks the addresses; connects nowhere. Destinations of the pool `before` are taken over.
-fn settings(config: &ForwardConfig, before: Option<&Pool>) -> Result<Settings, AddressError> {
-    let first = before.map_or(0, Pool::next_place);
-    let destinations: Vec<_> = (first..)
-        .zip(&config.addresses)
-        .map(|(place, address)| {
-            if let Some(known) = before.and_then(|before| before.named(address)) {
-                return Ok(known);
-            }
-            Destination::new(place, address, config).map(Arc::new)
-        })
-        .collect::<Result<_, _>>()?;
-    let limits = match config.protocol {
-        Protocol::Unary | Protocol::Json => config.batch,
-        Protocol::Stream => BatchLimits {
-            metrics: u32::MAX,
-            bytes: STREAM_BYTES,
-        },
-    };
-    #[cfg(feature = "kafka")]
-    let (destinations, limits) = match &config.topic {
-        None => (destinations, limits),
-        Some(topic) => (
-            vec![writer(topic, first, config.timeout, before)?],
-            BatchLimits {
-                bytes: config.batch.bytes.min(kafka::MESSAGE_BYTES),
-                ..config.batch
-            },
-        ),
-    };
-    Ok(Settings {
-        pool: Arc::new(Pool::new(destinations, config.at_once)),
-        limits,
-        retention: config.retention,
-    })
-}
-
-/// The one of the pool `before`, or a new one.
-#[cfg(feature = "kafka")]
-fn writer(
-    topic: &ForwardKafka,
-    place: usize,
-    timeout: Duration,
-    before: Option<&Pool>,
-) -> Result<Arc<Destination>, AddressError> {
-    let name = kafka::KafkaLink::name(topic);
-    match before.and_then(|before| before.named(&name)) {
-        Some(known) => Ok(known),
-        None => Destination::topic(place, topic, timeout).map(Arc::new),
-    }
 }
 
 fn unix_milliseconds(time: SystemTime) -> u64 {
