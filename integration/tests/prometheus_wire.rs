@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes our page, takes our remote writes, and is scraped by us.
+//! A real Prometheus scrapes our page, takes our remote writes, and is scraped by us; its published handler reads our remote write 2.0.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
 )]
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -346,6 +346,7 @@ async fn a_request_of_2_0_is_what_its_schema_says() -> Outcome {
     let (value, at) = (&total["samples"][0][0], &total["samples"][0][1]);
     assert_eq!((value, &total["kind"]), (&json!(3.0), &json!(1)));
     assert!(total["created"].as_i64().unwrap() < at.as_i64().unwrap());
+    assert_eq!(total["start"], total["created"]);
     let load = wait_for("the gauge", async || find("load")).await?;
     assert_eq!(
         (&load["samples"][0][0], &load["kind"]),
@@ -365,6 +366,181 @@ async fn a_request_of_2_0_is_what_its_schema_says() -> Outcome {
     ] {
         assert_eq!(headers[name], value, "{name}");
     }
+    Ok(())
+}
+
+/// A server made of Prometheus' own published handler and messages. It keeps what it takes, and what it finds wrong.
+struct Published {
+    address: String,
+    child: Child,
+}
+
+impl Published {
+    fn start() -> Result<Self, Box<dyn std::error::Error>> {
+        let mut child = Command::new(fetched("TEST_REMOTE_WRITE")?)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut address)?;
+        let address = address.trim().to_owned();
+        Ok(Self { address, child })
+    }
+
+    fn sink(&self, config: Value) -> Value {
+        let mut whole =
+            json!({"url": format!("http://{}/api/v1/write", self.address), "protocol": "v2"});
+        let (Value::Object(all), Value::Object(own)) = (&mut whole, config) else {
+            panic!("a map")
+        };
+        all.extend(own);
+        json!([{"kind": "remote_write", "config": whole}])
+    }
+
+    async fn kept(&self) -> Value {
+        let answer = get(&self.address, "/").await.unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until an aggregator has read so many samples off its sockets.
+async fn until_received(agent: &Aggregator, samples: f64) -> std::io::Result<()> {
+    wait_for("all samples", async || {
+        let name = "veneur_listen_received_per_protocol_total";
+        (counted(agent, &[name]).await >= samples).then_some(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs Prometheus' published handler: run integration/test"
+)]
+async fn prometheus_published_handler_reads_what_was_sent() -> Outcome {
+    let server = Published::start()?;
+    let tier = tier()?;
+    let mut agent = tier
+        .agent("a")
+        .with("interval", json!("1h"))
+        .with("aggregates", json!(["min", "max", "sum", "count"]))
+        .with("percentiles", json!([0.5, 1.0]))
+        .with(
+            "metric_sinks",
+            server.sink(json!({"external_labels": {"dc": "x"}, "batch_write_size": 3})),
+        )
+        .start()
+        .await?;
+    agent.send("orders.placed:3|c|#env:prod,zone:Zürich\norders.placed:4|c|#env:prod,zone:Zürich\nload:-0.25|g|#canary,none:")?;
+    agent.send("visitors:ann|s\nvisitors:bob|s\nvisitors:ann|s\n_sc|db|1|m:slow")?;
+    let timings = ["t:2|ms", "t:2|ms", "t:2|ms", "t:8|ms"]
+        .map(|line| format!("{line}|#quantile:q,veneurlocalonly"));
+    agent.send(&timings.join("\n"))?;
+    until_received(&agent, 11.0).await?;
+    assert!(agent.stop().await?.success());
+    let kept = server.kept().await;
+    assert_eq!((&kept["wrong"], &kept["refused"]), (&json!([]), &json!(0)));
+    let taken = kept["taken"].as_array().unwrap();
+    let series = |name: &str, own: Value, value: f64, kind: &str, is_total: bool| {
+        let mut labels = json!({"__name__": name, "dc": "x", "host": "a"});
+        let (Value::Object(all), Value::Object(own)) = (&mut labels, own) else {
+            panic!("a map")
+        };
+        all.extend(own);
+        let found: Vec<_> = taken
+            .iter()
+            .filter(|found| found["labels"] == labels)
+            .collect();
+        let [found] = found[..] else {
+            panic!("{labels}: {found:?} among {taken:#?}")
+        };
+        assert_eq!(found["type"], format!("METRIC_TYPE_{kind}"), "{found}");
+        for (key, nothing) in [
+            ("histograms", json!(0)),
+            ("exemplars", json!(0)),
+            ("help", json!("")),
+            ("unit", json!("")),
+        ] {
+            assert_eq!(found[key], nothing, "{found}");
+        }
+        let [sample] = &found["samples"].as_array().unwrap()[..] else {
+            panic!("{found}")
+        };
+        assert_eq!(sample["value"], value, "{found}");
+        let number = |key: &str| sample[key].as_i64().unwrap();
+        let start = if is_total { number("at") - 1 } else { 0 };
+        assert_eq!(
+            (number("start_of_series"), number("start_of_sample")),
+            (start, start),
+            "{found}"
+        );
+    };
+    series(
+        "orders_placed_total",
+        json!({"env": "prod", "zone": "Zürich"}),
+        7.0,
+        "COUNTER",
+        true,
+    );
+    series("load", json!({"canary": "true"}), -0.25, "GAUGE", false);
+    series("visitors", json!({}), 2.0, "GAUGE", false);
+    series("db", json!({}), 1.0, "GAUGE", false);
+    let of_timer = |quantile: &str| match quantile {
+        "" => json!({"exported_quantile": "q"}),
+        quantile => json!({"exported_quantile": "q", "quantile": quantile}),
+    };
+    series("t", of_timer("0.5"), 2.0, "SUMMARY", false);
+    series("t", of_timer("1"), 8.0, "SUMMARY", false);
+    series("t_sum", of_timer(""), 14.0, "SUMMARY", true);
+    series("t_count", of_timer(""), 4.0, "SUMMARY", true);
+    series("t_min", json!({"quantile": "q"}), 2.0, "GAUGE", false);
+    series("t_max", json!({"quantile": "q"}), 8.0, "GAUGE", false);
+    assert_eq!(taken.len(), 10, "{taken:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs Prometheus' published handler: run integration/test"
+)]
+async fn what_prometheus_published_handler_says_it_has_written_is_counted() -> Outcome {
+    let server = Published::start()?;
+    let tier = tier()?;
+    let agent = tier
+        .agent("a")
+        .with("metric_sinks", server.sink(json!({})))
+        .start()
+        .await?;
+    agent.send("good:1|g\nbad:2|g|#refuse:yes\nfair:3|g")?;
+    let refused = ["remote_write_samples_refused_total", "\"out_of_order\""];
+    wait_for("a refusal", async || {
+        (counted(&agent, &refused).await > 0.0).then_some(())
+    })
+    .await?;
+    wait_for("the others", async || {
+        let kept = server.kept().await;
+        (kept["taken"].as_array()?.len() >= 2).then_some(())
+    })
+    .await?;
+    let kept = server.kept().await;
+    assert_eq!(
+        (&kept["wrong"], &kept["refused"]),
+        (&json!([]), &json!(1)),
+        "it is not sent again"
+    );
+    assert_eq!(kept["taken"].as_array().unwrap().len(), 2, "{kept}");
+    assert_eq!(counted(&agent, &refused).await, 1.0);
+    let name = "remote_write_requests_total";
+    assert_eq!(counted(&agent, &[name, "\"partial\""]).await, 1.0);
+    assert_eq!(counted(&agent, &["sink_metrics_dropped_total"]).await, 1.0);
     Ok(())
 }
 

@@ -78,7 +78,7 @@ def request(data):
 
 
 def one(symbols, data):
-    out = {"samples": [], "kind": 0, "created": 0}
+    out = {"samples": [], "kind": 0, "created": 0, "start": 0}
     for number, value in fields(data):
         if number == 1:
             refs, at = [], 0
@@ -90,7 +90,9 @@ def one(symbols, data):
             out["labels"] = dict(zip(names, refs[1::2]))
         elif number == 2:
             sample = dict(fields(value))
+            assert set(sample) <= {1, 2, 3}, f"fields of Sample: {set(sample)}"
             out["samples"].append([struct.unpack("<d", sample.get(1, bytes(8)))[0], sample[2]])
+            out["start"] = sample.get(3, 0)
         elif number == 5:
             out["kind"] = dict(fields(value)).get(1, 0)
         elif number == 6:

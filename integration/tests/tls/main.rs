@@ -1,6 +1,8 @@
 //! TLS and mutual TLS on every hop, with real processes.
 
 mod authority;
+mod receiver;
+mod wires;
 
 use std::error::Error;
 use std::net::TcpStream as StdStream;

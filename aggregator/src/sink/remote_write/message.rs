@@ -21,7 +21,7 @@ mod v1 {
         #[prost(message, repeated, tag = "1")]
         pub(super) labels: Vec<Label>,
         #[prost(message, repeated, tag = "2")]
-        pub(super) samples: Vec<super::Sample>,
+        pub(super) samples: Vec<Sample>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -30,6 +30,15 @@ mod v1 {
         pub(super) name: String,
         #[prost(string, tag = "2")]
         pub(super) value: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Sample {
+        #[prost(double, tag = "1")]
+        pub(super) value: f64,
+        /// In milliseconds.
+        #[prost(int64, tag = "2")]
+        pub(super) timestamp: i64,
     }
 }
 
@@ -50,12 +59,24 @@ mod v2 {
         #[prost(uint32, repeated, tag = "1")]
         pub(super) labels_refs: Vec<u32>,
         #[prost(message, repeated, tag = "2")]
-        pub(super) samples: Vec<super::Sample>,
+        pub(super) samples: Vec<Sample>,
         #[prost(message, optional, tag = "5")]
         pub(super) metadata: Option<Metadata>,
-        /// In milliseconds; 0: not known.
+        /// The start of each sample, as drafts before 2.0-rc.4 have it: Prometheus before 3.8, and Mimir, read it here. In milliseconds; 0: not known.
         #[prost(int64, tag = "6")]
         pub(super) created_timestamp: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Sample {
+        #[prost(double, tag = "1")]
+        pub(super) value: f64,
+        /// In milliseconds.
+        #[prost(int64, tag = "2")]
+        pub(super) timestamp: i64,
+        /// Where a total began, in milliseconds; 0: not known.
+        #[prost(int64, tag = "3")]
+        pub(super) start_timestamp: i64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -63,15 +84,6 @@ mod v2 {
         #[prost(int32, tag = "1")]
         pub(super) r#type: i32,
     }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    /// In milliseconds.
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
 }
 
 /// What one series of a request says.
@@ -143,7 +155,10 @@ impl Version {
                             value: value.to_string(),
                         })
                         .collect(),
-                    samples: vec![said.sample()],
+                    samples: vec![v1::Sample {
+                        value: said.value,
+                        timestamp: said.at,
+                    }],
                 });
                 let timeseries = timeseries.collect();
                 v1::WriteRequest { timeseries }.encode_to_vec()
@@ -155,7 +170,11 @@ impl Version {
                     let refs = labels.flat_map(|(name, value)| [&**name, &**value]);
                     v2::TimeSeries {
                         labels_refs: refs.map(|text| symbols.place(text)).collect(),
-                        samples: vec![said.sample()],
+                        samples: vec![v2::Sample {
+                            value: said.value,
+                            timestamp: said.at,
+                            start_timestamp: said.created,
+                        }],
                         metadata: Some(v2::Metadata {
                             r#type: said.kind as i32,
                         }),
@@ -170,15 +189,6 @@ impl Version {
                 }
                 .encode_to_vec()
             }
-        }
-    }
-}
-
-impl Said<'_> {
-    fn sample(&self) -> Sample {
-        Sample {
-            value: self.value,
-            timestamp: self.at,
         }
     }
 }
@@ -246,6 +256,7 @@ pub(super) fn read(version: Version, body: &[u8]) -> Vec<Read> {
                 let sample = &series.samples[0];
                 let kind = series.metadata.unwrap().r#type;
                 let created = series.created_timestamp;
+                assert_eq!(sample.start_timestamp, created, "in both places");
                 (
                     text(&mut labels),
                     sample.value,
