@@ -333,7 +333,11 @@ async fn a_socket_is_given_a_larger_buffer_than_its_unit_gave_it_and_never_a_sma
                 .stderr(Stdio::null())
                 .spawn()?,
         );
-        wait_for("the agent", async || get(&http, "/ready").await.ok()).await?;
+        wait_for("the agent", async || {
+            let ready = get(&http, "/ready").await.ok()?;
+            ready.status.is_success().then_some(())
+        })
+        .await?;
         let after = getsockopt(&socket, RcvBuf)?;
         assert_eq!(after == before, kept, "{before} and {after}");
     }
