@@ -61,13 +61,13 @@ pub async fn run_with(config: Config, node: Node, pages: Router) -> Result<(), B
     let import = import::http::router(intake.clone(), config.import_max_size.as_usize());
     node.serve_admin(import.merge(flusher.pages()).merge(pages))
         .await?;
-    // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
     let samples = Arc::clone(&table);
     let outlets = Outlets {
         points: Arc::new(flusher.outlet()),
         samples: Arc::new(move || Box::new(samples.writer())),
         forward: flusher.relay(),
     };
+    // Last: a second process that shares the sockets gets its share from here on, and must be sure to flush it.
     let doors = doors.open(
         &config,
         table,

@@ -437,7 +437,8 @@ impl Shared {
         }
     }
 
-    fn lose_metric(&self, too_large: &TooLarge) {
+    /// Nobody takes this metric.
+    pub(super) fn lose_metric(&self, too_large: &TooLarge) {
         let detail = format!("{} bytes, receivers take {MAX_MESSAGE}", too_large.bytes);
         self.books.lose_one(Loss::TooLarge, &detail);
     }

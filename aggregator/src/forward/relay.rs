@@ -7,8 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tributary_proto::scan;
 
-use super::batch::{Batch, BatchLimits, LABEL, MAX_MESSAGE, Owners};
-use super::ledger::Loss;
+use super::batch::{Batch, BatchLimits, LABEL, MAX_MESSAGE, Owners, TooLarge};
 use super::{Forwarder, unix_milliseconds};
 use crate::receipt::Receipt;
 use crate::source::{Forwarded, Relay};
@@ -40,9 +39,8 @@ impl Relay for Forwarder {
                     receipt: receipt.clone(),
                     ..Batch::of(body, metrics, since)
                 }),
-                Err(bytes) => {
-                    let detail = format!("{bytes} bytes, receivers take {MAX_MESSAGE}");
-                    books.lose_one(Loss::TooLarge, &detail);
+                Err(too_large) => {
+                    self.shared.lose_metric(&too_large);
                     receipt.refuse(1);
                 }
             }
@@ -63,8 +61,8 @@ impl Forwarder {
     }
 }
 
-/// A list, or what it has to be cut into, each with its number of metrics; or the length of a metric that nobody takes.
-fn parts(list: &Bytes, metrics: u32, limits: BatchLimits) -> Vec<Result<(Bytes, u32), usize>> {
+/// A list, or what it has to be cut into, each with its number of metrics; or a metric that nobody takes.
+fn parts(list: &Bytes, metrics: u32, limits: BatchLimits) -> Vec<Result<(Bytes, u32), TooLarge>> {
     if metrics <= limits.metrics && list.len() <= limits.bytes {
         return vec![Ok((list.clone(), metrics))];
     }
@@ -73,7 +71,8 @@ fn parts(list: &Bytes, metrics: u32, limits: BatchLimits) -> Vec<Result<(Bytes, 
     // The source has seen that it is framed right.
     for metric in scan::entries(list).into_iter().flatten() {
         if metric.len() + LABEL > MAX_MESSAGE {
-            parts.push(Err(metric.len()));
+            let bytes = metric.len();
+            parts.push(Err(TooLarge { bytes }));
             continue;
         }
         if count > 0 && (count >= limits.metrics || open.len() + metric.len() > limits.bytes) {
@@ -139,7 +138,7 @@ mod tests {
                     counts.push(count);
                     got.extend(MetricList::decode(body).unwrap().metrics);
                 }
-                Err(bytes) => refused += usize::from(bytes > MAX_MESSAGE),
+                Err(TooLarge { bytes }) => refused += usize::from(bytes > MAX_MESSAGE),
             }
         }
         assert_eq!((counts, refused), (vec![4, 4, 1, 1, 1], 1));
