@@ -43,7 +43,13 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     }
     #[cfg(feature = "kafka")]
     if let Some(topic) = &config.forward_kafka {
-        topic.check("forward_kafka", problems);
+        for problem in topic.problems() {
+            tell(
+                problems,
+                "forward_kafka",
+                format!("forward_kafka.{problem}"),
+            );
+        }
         if config.forwards_to_proxies() {
             problems.add(
                 "forward_kafka",
@@ -88,10 +94,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         }
     }
     for problem in source::check(&config.sources) {
-        match problem.split_once(": ") {
-            Some((key, what)) => problems.add(key, what),
-            None => problems.add("sources", problem),
-        }
+        tell(problems, "sources", problem);
     }
     for (index, source) in config.sources.iter().enumerate() {
         let forwards = registry::find(&source.kind).is_ok_and(|kind| kind.forwards(&source.config));
@@ -103,9 +106,14 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         }
     }
     for problem in sink::check(&config.metric_sinks, &config.metric_sink_routing) {
-        match problem.split_once(": ") {
-            Some((key, what)) => problems.add(key, what),
-            None => problems.add("metric_sinks", problem),
-        }
+        tell(problems, "metric_sinks", problem);
+    }
+}
+
+/// Adds what starts with its key, or is of this one.
+fn tell(problems: &mut Problems, key: &str, problem: String) {
+    match problem.split_once(": ") {
+        Some((key, what)) => problems.add(key, what),
+        None => problems.add(key, problem),
     }
 }

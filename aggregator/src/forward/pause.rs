@@ -14,3 +14,21 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(super) fn pause_after(failures: u32) -> Duration {
     backoff::after(FIRST, LONGEST, failures.saturating_sub(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_seconds_from_the_first_failure_on() {
+        for (failures, full) in [
+            (1, FIRST),
+            (2, FIRST * 2),
+            (3, FIRST * 4),
+            (u32::MAX, LONGEST),
+        ] {
+            let pause = pause_after(failures);
+            assert!(pause >= full / 2 && pause <= full, "{failures}: {pause:?}");
+        }
+    }
+}

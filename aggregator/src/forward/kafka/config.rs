@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tributary_node::config::{OneOrMany, Problems};
+use tributary_node::config::OneOrMany;
 use tributary_node::tls::ClientTls;
 
 use crate::kafka::producer::{OWNED, topic_problem};
@@ -62,14 +62,10 @@ impl ForwardKafka {
         }
     }
 
-    /// Adds what is wrong with it, as the settings under `key`. Connects nowhere.
-    pub fn check(&self, key: &str, problems: &mut Problems) {
-        let topic = topic_problem(&self.topic).map(|what| format!("topic: {what}"));
-        for problem in self.connection().problems().into_iter().chain(topic) {
-            match problem.split_once(": ") {
-                Some((inner, what)) => problems.add(format!("{key}.{inner}"), what),
-                None => problems.add(key, problem),
-            }
-        }
+    /// All that is wrong with it, each text starting with its key. Connects nowhere.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.connection().problems();
+        problems.extend(topic_problem(&self.topic).map(|what| format!("topic: {what}")));
+        problems
     }
 }
